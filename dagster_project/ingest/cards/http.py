@@ -1,0 +1,42 @@
+"""What a card says about talking HTTP, for APIs and web pages alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from dagster_project.ingest.cards.base import CardModel, Duration
+
+
+class RateLimit(CardModel):
+    """At most so many requests in a time, over all streams of the host."""
+
+    requests: float = Field(gt=0)
+    per: Literal["second", "minute", "hour"] = "second"
+
+
+class HttpRetry(CardModel):
+    """Which failures of one request are tried again, and how often."""
+
+    attempts: int = Field(default=5, ge=1, le=50)
+    """Tries of one request."""
+    budget: int = Field(default=100, ge=0)
+    """Retries of the whole fetch; past it the source counts as down."""
+    max_wait: Duration = 60.0
+    """Longest pause between tries; a longer ``Retry-After`` ends the fetch, to be resumed later."""
+
+
+class HttpOptions(CardModel):
+    """How to talk to the host."""
+
+    rate_limit: RateLimit | None = None
+    timeout: Duration = 30.0
+    http_retry: HttpRetry = HttpRetry()
+    max_body: int = Field(default=256 * 1024 * 1024, gt=0)
+    """Largest answer, in bytes."""
+    allow_private: bool = False
+    """Whether addresses inside private networks may be asked; loopback is allowed where the base URL is one itself."""
+    allowed_hosts: list[str] = Field(default_factory=list)
+    """Hosts besides the base URL's own; redirects and next links elsewhere are refused."""
+    verify_tls: bool = True

@@ -1,0 +1,156 @@
+"""What a card of a REST API may say. Names of paginators and authentication follow dlt's where it has them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dagster_project.ingest.cards.base import CardModel, Number, SecretText, SourceCard, StreamCard, Text
+from dagster_project.ingest.cards.http import HttpOptions
+
+
+class SinglePage(CardModel):
+    """One request gives everything."""
+
+    type: Literal["single_page"] = "single_page"
+
+
+class JsonLink(CardModel):
+    """The answer carries the next page's URL."""
+
+    type: Literal["json_link"]
+    next_url_path: str = "next"
+    """JMESPath of the next URL."""
+
+
+class HeaderLink(CardModel):
+    """The next page is in the ``Link`` header (RFC 8288)."""
+
+    type: Literal["header_link"]
+    rel: str = "next"
+
+
+class PageNumber(CardModel):
+    """Pages are numbered."""
+
+    type: Literal["page_number"]
+    page_param: str = "page"
+    base_page: int = 1
+    size_param: str | None = None
+    size: int | None = None
+    total_path: str | None = None
+    """JMESPath of the number of pages; without it an empty page ends the stream."""
+
+
+class Offset(CardModel):
+    """Records are numbered."""
+
+    type: Literal["offset"]
+    limit: int
+    offset_param: str = "offset"
+    limit_param: str = "limit"
+    total_path: str | None = None
+    """JMESPath of the number of records; without it a page shorter than the limit ends the stream."""
+
+
+class JsonCursor(CardModel):
+    """The answer carries a token for the next request."""
+
+    type: Literal["cursor"]
+    cursor_path: str
+    """JMESPath of the token."""
+    cursor_param: str = "cursor"
+    """The request parameter that carries it."""
+
+
+class HeaderCursor(CardModel):
+    """A header of the answer carries a token for the next request."""
+
+    type: Literal["header_cursor"]
+    cursor_header: str
+    cursor_param: str = "cursor"
+
+
+Paginator = Annotated[
+    SinglePage | JsonLink | HeaderLink | PageNumber | Offset | JsonCursor | HeaderCursor, Field(discriminator="type")
+]
+
+
+class Bearer(CardModel):
+    """``Authorization: Bearer <token>``."""
+
+    type: Literal["bearer"]
+    token: SecretText
+
+
+class Basic(CardModel):
+    """User name and password."""
+
+    type: Literal["http_basic"]
+    username: SecretText
+    password: SecretText
+
+
+class ApiKey(CardModel):
+    """A key in a header, in the query or in a cookie."""
+
+    type: Literal["api_key"]
+    name: str = "Authorization"
+    api_key: SecretText
+    location: Literal["header", "query", "cookie"] = "header"
+
+
+class OAuth2ClientCredentials(CardModel):
+    """A token bought with client id and secret, renewed before it ends and once after a 401."""
+
+    type: Literal["oauth2_client_credentials"]
+    access_token_url: Text
+    client_id: SecretText
+    client_secret: SecretText
+    scope: str | None = None
+    params: dict[str, str] = Field(default_factory=dict)
+
+
+Auth = Annotated[Bearer | Basic | ApiKey | OAuth2ClientCredentials, Field(discriminator="type")]
+
+
+class Parent(CardModel):
+    """This stream asks once per record of another stream of the same fetch."""
+
+    stream: str
+    field: str
+    """JMESPath into the parent's record."""
+    placeholder: str
+    """What ``{placeholder}`` in ``path`` or ``params`` stands for."""
+    include: dict[str, str] = Field(default_factory=dict)
+    """Parent's field -> field added to each child record."""
+
+
+class RestStream(StreamCard):
+    """One kind of record that an API gives."""
+
+    path: str
+    """Below ``base_url``, or a whole URL."""
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, Text | int | float | bool] = Field(default_factory=dict)
+    headers: dict[str, SecretText] = Field(default_factory=dict)
+    json_body: dict[str, Any] | None = None
+    records: str | None = None
+    """JMESPath of the list of records; without it the answer itself (a list, or one object)."""
+    format: Literal["json", "jsonl"] = "json"
+    paginator: Paginator = SinglePage()
+    max_pages: Number | None = None
+    """Stop after this many pages, as a bound; the stream counts as complete."""
+    parent: Parent | None = None
+    not_found: Literal["fail", "ignore"] = "fail"
+    """What a 404 means: an error, or no records."""
+
+
+class RestApiSourceCard(HttpOptions, SourceCard):
+    """A source that answers with JSON over HTTP."""
+
+    base_url: Text
+    auth: Auth | None = None
+    headers: dict[str, SecretText] = Field(default_factory=dict)
+    streams: list[RestStream] = Field(min_length=1)

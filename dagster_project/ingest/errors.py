@@ -1,0 +1,50 @@
+"""The errors of the engine, by who has to act: card author, source, data, database.
+
+A permanent failure is never retried; a transient one may be. Each class carries the exit code that the command line
+ends with.
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Base of every error that the engine raises on purpose."""
+
+    exit_code = 1
+    transient = False
+
+
+class CardError(IngestError):
+    """A card says something that can't be carried out: its author has to change it."""
+
+    exit_code = 2
+
+
+class SourceError(IngestError):
+    """The source didn't give what the card asks for, and asking again won't help."""
+
+    exit_code = 3
+
+
+class TransientSourceError(SourceError):
+    """The source failed in a way that may pass: time-outs, 429, 5xx, broken connections."""
+
+    transient = True
+
+
+class DataRefusedError(IngestError):
+    """The data break the card's contract or thresholds, so that nothing of the load was kept."""
+
+    exit_code = 4
+
+
+class DatabaseError(IngestError):
+    """Postgres can't be reached or refused a statement that the engine meant to succeed."""
+
+    exit_code = 5
+
+
+class LandingError(IngestError):
+    """The archive of raw bytes is damaged or can't be written."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""The archive of raw bytes and the landing log, where fetching and loading meet."""
