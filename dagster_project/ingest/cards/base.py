@@ -145,6 +145,9 @@ class StreamCard(CardModel):
     primary_key: list[str] = Field(default_factory=list)
     """Field names (of the source) that identify a row."""
     write: Write = "append"
+    missing: Literal["keep", "delete"] = "keep"
+    """What ``merge`` does with rows whose key a *complete* fetch no longer gave: keep them, or delete them. A fetch is
+    complete when it read everything the source has (no cursor) and nothing failed but pages that are gone (404, 410)."""
     newest_by: list[str] = Field(default_factory=list)
     """Tie-break of ``merge``: of rows with one key the one with the largest values here wins, then the last read."""
     columns: dict[str, Column] = Field(default_factory=dict)
@@ -175,6 +178,8 @@ class StreamCard(CardModel):
     def _merge_has_a_key(self) -> Self:
         if self.write == "merge" and not self.primary_key:
             raise ValueError(f"stream {self.name!r}: `write: merge` needs `primary_key`")
+        if self.missing == "delete" and (self.write != "merge" or self.cursor is not None):
+            raise ValueError(f"stream {self.name!r}: `missing: delete` needs `write: merge` and no `cursor`")
         return self
 
 
