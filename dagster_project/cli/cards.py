@@ -1,0 +1,143 @@
+"""``bindery check``, ``preview`` and ``schema``: what a card says, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dagster_project.cli.context import card_files, engine_runtime, find_stream, pick_stream
+
+if TYPE_CHECKING:
+    from dagster_project.ingest.cards import SourceCard
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Check cards: the platform's, or those in FILES (files or folders).
+
+    Reports every mistake with file, line and field, and which settings and secrets the cards need and don't find.
+    Exit code 2 when a card is wrong or a reference is missing.
+    """
+    from dagster_project.ingest.cards.read import read_cards
+    from dagster_project.ingest.errors import CardError
+    from dagster_project.settings import SettingsError, get_settings
+
+    paths = [found for path in files for found in (card_files(path) if path.is_dir() else [path])]
+    wrong = 0
+    seen: dict[str, Path] = {}
+    for path in paths or card_files():
+        try:
+            cards = read_cards(path)
+        except CardError as error:
+            wrong += 1
+            click.secho(str(error), fg="red", err=True)
+            continue
+        for card in cards:
+            if card.source in seen:
+                wrong += 1
+                click.secho(
+                    f"{path}: source {card.source!r} is also in {seen[card.source]}: rename one", fg="red", err=True
+                )
+            seen[card.source] = path
+            missing = []
+            for kind, name in references(card):
+                try:
+                    settings = get_settings()
+                    settings.resolve_secret(name) if kind == "secret" else settings.resolve_setting(name)
+                except SettingsError as error:
+                    missing.append(str(error))
+            streams = ", ".join(stream.name for stream in card.all_streams)
+            click.echo(f"{'ok     ' if not missing else 'missing'} {card.source:<20} {streams:<40} {path}")
+            for message in missing:
+                wrong += 1
+                click.secho(f"        {message}", fg="red", err=True)
+    if not seen and not wrong:
+        raise CardError("no cards found: a card is a defs.yaml in a folder of its own; `bindery new SOURCE` makes one")
+    sys.exit(2 if wrong else 0)
+
+
+def references(card: SourceCard) -> list[tuple[str, str]]:
+    """List the settings and secrets that a card names: ("setting"|"secret", name), each once."""
+    found: dict[tuple[str, str], None] = {}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if (
+                len(value) == 1
+                and (kind := next(iter(value))) in {"setting", "secret"}
+                and isinstance(value[kind], str)
+            ):
+                found[kind, value[kind]] = None
+                return
+            for each in value.values():
+                walk(each)
+        elif isinstance(value, list | tuple):
+            for each in value:
+                walk(each)
+
+    walk(card.model_dump())
+    return list(found)
+
+
+@click.command()
+@click.argument("target", required=False, metavar="SOURCE.STREAM")
+@click.option(
+    "--card", "card_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A card's file."
+)
+@click.option("--stream", default="", help="The stream, with --card.")
+@click.option("--limit", default=5, show_default=True, help="How many rows.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a row.")
+def preview(target: str | None, card_file: Path | None, stream: str, limit: int, as_json: bool) -> None:
+    """Fetch a little of a stream and show it as it would be loaded. Writes nothing anywhere."""
+    from dagster_project.ingest import pipeline
+    from dagster_project.ingest.cards.read import read_card
+    from dagster_project.settings import get_settings
+
+    if card_file is not None:
+        card = read_card(card_file)
+        chosen = pick_stream(card, stream)
+    elif target:
+        card, chosen = find_stream(target)
+    else:
+        raise click.UsageError("name SOURCE.STREAM, or a card with --card FILE")
+    settings = get_settings()
+    if card_file is None:
+        from dagster_project.cli.platform import ensure_world
+
+        ensure_world(settings)
+    rows = pipeline.preview(card, engine_runtime(settings), chosen.name, limit)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, default=str, ensure_ascii=False))
+        return
+    click.echo(records_table(rows))
+    click.echo(f"{len(rows)} rows of {card.source}.{chosen.name}; nothing was written")
+
+
+def records_table(rows: list[dict[str, Any]], width: int = 48) -> str:
+    """Lay rows out for reading, one field a line where there are many fields."""
+    lines = []
+    for number, row in enumerate(rows, 1):
+        lines.append(f"── row {number} " + "─" * 40)
+        pad = max((len(name) for name in row), default=0)
+        for name, value in row.items():
+            text = "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
+            text = text.replace("\n", "⏎")
+            lines.append(f"{name:<{pad}}  {text if len(text) <= width * 2 else text[: width * 2 - 1] + '…'}")
+    return "\n".join(lines) if lines else "(no rows)"
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of cards, for editor completion.
+
+    Put `# yaml-language-server: $schema=<path>` on the first line of a card.
+    """
+    from dagster_project.ingest.cards.read import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,81 @@
+"""The command's root: which subcommands there are, and how an error becomes one clear message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+SUBCOMMANDS = {
+    "run": "dagster_project.cli.run:run",
+    "check": "dagster_project.cli.cards:check",
+    "preview": "dagster_project.cli.cards:preview",
+    "new": "dagster_project.cli.scaffold:new",
+    "schema": "dagster_project.cli.cards:schema",
+    "replay": "dagster_project.cli.run:replay",
+    "quarantine": "dagster_project.cli.inspect:quarantine",
+    "state": "dagster_project.cli.inspect:state",
+    "loads": "dagster_project.cli.inspect:loads",
+    "dev": "dagster_project.cli.platform:dev",
+    "world": "dagster_project.cli.platform:world",
+    "prove": "dagster_project.cli.prove:prove",
+    "db": "dagster_project.cli.db:db",
+}
+"""Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported on use."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Name every subcommand, in the order of the table."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import one subcommand."""
+        target = SUBCOMMANDS.get(name)
+        if target is None:
+            return None
+        module, function = target.split(":")
+        command = getattr(importlib.import_module(module), function)
+        assert isinstance(command, click.Command)
+        return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; turn the platform's own errors into their message and exit code."""
+        try:
+            return super().main(*args, **kwargs)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            click.secho(f"error: {error}", fg="red", err=True)
+            sys.exit(code)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """Give the exit code of an error raised on purpose, or None for a fault of ours, which keeps its traceback."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    if "psycopg" in sys.modules:
+        import psycopg
+
+        if isinstance(error, psycopg.Error):
+            return 5
+    return None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="bindery", prog_name="bindery")
+def main() -> None:
+    """Turn APIs, web pages and dropped files into trusted Postgres tables.
+
+    `bindery run` materialises the whole graph. `bindery run SOURCE` fetches and loads one source; `bindery run --card
+    FILE` does so for a card that stands alone, without Dagster. Exit codes: 0 done, 2 bad card or setting, 3 source
+    failure, 4 data refused, 5 database failure.
+    """

@@ -1,0 +1,72 @@
+"""``bindery dev`` and ``world``: what runs in the background on a laptop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from dagster_project.settings import Settings
+
+
+def ensure_world(settings: Settings) -> None:
+    """Start the bundled sample world and refresh its drop files, where the cards point to it."""
+    if settings.sources != "sample":
+        return
+    from dagster_project.sample import ensure_running, write_drops
+
+    ensure_running(settings.data_dir / "sample", settings.revision, settings.sample_scale)
+    write_drops(settings.drop_path, settings.revision, settings.sample_scale)
+
+
+@click.command()
+@click.option("--port", default=3000, show_default=True, help="Of the UI, on loopback.")
+def dev(port: int) -> None:
+    """Start Dagster's UI and daemon over the same database that `bindery run` writes to. Ctrl-C ends it."""
+    from dagster_project.operations.dev import run_dev
+    from dagster_project.settings import get_settings
+
+    settings = get_settings()
+    ensure_world(settings)
+    run_dev(settings, port=port)
+
+
+@click.group()
+def world() -> None:
+    """Start, stop or look at the bundled sample world: a catalogue API, a bookshop, dropped files."""
+
+
+@world.command()
+def start() -> None:
+    """Start the sample world's servers and write its drop files."""
+    from dagster_project.sample import ensure_running, write_drops
+    from dagster_project.settings import get_settings
+
+    settings = get_settings()
+    info = ensure_running(settings.data_dir / "sample", settings.revision, settings.sample_scale)
+    write_drops(settings.drop_path, settings.revision, settings.sample_scale)
+    click.echo(
+        f"catalogue API {info.gutenberg_url}\nbookshop      {info.bookshop_url}\ndrop folder   {settings.drop_path}"
+    )
+
+
+@world.command()
+def stop() -> None:
+    """Stop the sample world's servers."""
+    from dagster_project.sample import stop as stop_world
+    from dagster_project.settings import get_settings
+
+    click.echo("stopped" if stop_world(get_settings().data_dir / "sample") else "it wasn't running")
+
+
+@world.command()
+def status() -> None:
+    """Say whether the sample world runs, and where."""
+    from dagster_project.sample import status as world_status
+    from dagster_project.settings import get_settings
+
+    info = world_status(get_settings().data_dir / "sample")
+    click.echo(
+        "not running" if info is None else f"running (pid {info.pid}): {info.gutenberg_url}, {info.bookshop_url}"
+    )
