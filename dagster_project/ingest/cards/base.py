@@ -44,7 +44,9 @@ SecretText = SecretRef | SettingRef | str
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, written as a number or as ``500ms``, ``30s``, ``15m``, ``2h``, ``90d``, ``4w``."""
 
-DataType = Literal["boolean", "bigint", "numeric", "double precision", "timestamptz", "timestamp", "date", "text", "jsonb"]
+DataType = Literal[
+    "boolean", "bigint", "numeric", "double precision", "timestamptz", "timestamp", "date", "text", "jsonb"
+]
 Write = Literal["append", "merge", "replace"]
 
 
@@ -217,7 +219,9 @@ class SourceCard(CardModel):
             seen.add(stream.name)
             table = self.table(stream.name)
             if len(table.encode()) > MAX_TABLE_NAME:
-                raise ValueError(f"table name {table!r} is longer than {MAX_TABLE_NAME} bytes: shorten source or stream")
+                raise ValueError(
+                    f"table name {table!r} is longer than {MAX_TABLE_NAME} bytes: shorten source or stream"
+                )
         return self
 
     @property
@@ -244,7 +248,9 @@ class SourceCard(CardModel):
 def plain_name(value: str, what: str) -> str:
     """Refuse a name that can't be a folder, a table and an asset key at once."""
     if not NAME.match(value):
-        raise ValueError(f"{what} is lower-case letters, digits and _, starting with a letter, at most 40: got {value!r}")
+        raise ValueError(
+            f"{what} is lower-case letters, digits and _, starting with a letter, at most 40: got {value!r}"
+        )
     if "__" in value:
         raise ValueError(f"{what} may not contain '__', which separates source and stream: got {value!r}")
     return value

@@ -107,5 +107,7 @@ class WebSourceCard(HttpOptions, SourceCard):
                     raise ValueError(f"pages.{name}.follow leads to {follow.to!r}, not among `pages`: {sorted(known)}")
         for stream in self.streams:
             if stream.page not in known:
-                raise ValueError(f"stream {stream.name!r} reads page {stream.page!r}, not among `pages`: {sorted(known)}")
+                raise ValueError(
+                    f"stream {stream.name!r} reads page {stream.page!r}, not among `pages`: {sorted(known)}"
+                )
         return self
