@@ -1,0 +1,102 @@
+# The front door: every target is one line over `bindery`. `make help` lists them.
+# Variables on the command line reach the program: make run REVISION=2, SOURCES=live, SAMPLE_SCALE=10, DEBUG=1,
+# PYTHON=/path/to/python3.13 (which Python to install for).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Nothing this project starts reports to anybody.
+export DO_NOT_TRACK := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+BINDERY := .venv/bin/bindery
+INSTALL := tools/install.sh
+TESTS := .venv/bin/python -m tests.run
+
+.PHONY: help
+help: ## list every target
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: ## install from the lock into .venv and .venv-dbt (run, dev and test do it by themselves)
+	@$(INSTALL)
+
+.PHONY: install-dev
+install-dev: ## the same with what tests and checks need
+	@$(INSTALL) --with dev
+
+.PHONY: run
+run: install ## materialise the whole graph from the sample world (REVISION=2, SOURCES=live, SAMPLE_SCALE=10, DEBUG=1)
+	@$(BINDERY) run $(if $(DEBUG),--debug)
+
+.PHONY: dev
+dev: install ## Dagster's UI on localhost:3000, with schedules and sensors, over the same database
+	@$(BINDERY) dev
+
+.PHONY: prove
+prove: install ## kill -9 in the middle of a load, run again, compare the tables
+	@$(BINDERY) prove
+
+.PHONY: test
+test: install-dev ## every check and every test that needs no Docker
+	@$(TESTS)
+
+.PHONY: check
+check: install-dev ## the static checks alone: lint, format, types, imports, SQL, secrets
+	@$(TESTS) --static
+
+.PHONY: lint
+lint: install-dev ## ruff, import contracts, sqlfluff, yamllint, secret scan
+	@$(TESTS) --static --except mypy
+
+.PHONY: format
+format: install-dev ## let ruff mend formatting and what it can of the rest
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+.PHONY: type
+type: install-dev ## mypy --strict
+	@$(TESTS) --static --only mypy
+
+.PHONY: soak
+soak: install-dev ## the long matrices that make test leaves out
+	@.venv/bin/pytest tests/soak
+
+.PHONY: bench
+bench: ## the benchmark table, as text and JSON
+	@$(INSTALL) --with bench && .venv/bin/python -m benchmarks
+
+.PHONY: hooks
+hooks: install-dev ## run the checks before every commit
+	@.venv/bin/pre-commit install
+
+.PHONY: docs
+docs: install-dev ## write the generated pages anew (settings, .env.example, the card's schema)
+	@.venv/bin/python -m dagster_project.cli.docs
+
+.PHONY: db-start
+db-start: install ## start the embedded Postgres
+	@$(BINDERY) db start
+
+.PHONY: db-stop
+db-stop: install ## stop it
+	@$(BINDERY) db stop
+
+.PHONY: psql
+psql: install ## a SQL prompt on it
+	@$(BINDERY) db psql
+
+.PHONY: world-start
+world-start: install ## start the sample world: catalogue API, bookshop, dropped files
+	@$(BINDERY) world start
+
+.PHONY: world-stop
+world-stop: install ## stop it
+	@$(BINDERY) world stop
+
+.PHONY: clean
+clean: ## remove caches and build output; data (.bindery, drop) and environments stay, and it says so
+	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs dist
+	@echo "caches removed. Kept: .bindery and drop (your data), .venv* (make install renews them; rm -r .venv* frees the space)"
