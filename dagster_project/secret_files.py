@@ -1,7 +1,7 @@
 """Values that come as files: a folder of secrets, and files in dotenv format.
 
-Knows the layouts that Docker secrets, Kubernetes Secrets and Vault Agent mount, and notices when they are rotated. Which
-names are looked for, and which layer wins, is decided in ``settings``; the environment is not read here.
+Knows the layouts that Docker secrets, Kubernetes Secrets and Vault Agent mount, and notices when they are rotated.
+Which names are looked for, and which layer wins, is decided in ``settings``; the environment is not read here.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _dotenvs: dict[Path, tuple[Signature, dict[str, str]]] = {}
 def read_folder(folder: Path) -> FolderContent:
     """Read a folder of secrets; a folder that hasn't changed since the last call costs only its ``stat`` calls.
 
-    One file is one secret, named after it (``database_url``, ``GUTENBERG_TOKEN``), one trailing line end removed. A file
-    that ends in ``.env`` or ``.json`` holds several. Kubernetes keeps the real files in a hidden folder and swaps the
-    link ``..data`` on rotation: hidden entries are skipped, and a swap in the middle of reading starts it again.
+    One file is one secret, named after it (``database_url``, ``GUTENBERG_TOKEN``), one trailing line end removed. A
+    file that ends in ``.env`` or ``.json`` holds several. Kubernetes keeps the real files in a hidden folder and swaps
+    the link ``..data`` on rotation: hidden entries are skipped, and a swap in the middle of reading starts it again.
 
     Returns:
         The content; empty where the folder doesn't exist.
@@ -71,7 +71,7 @@ def folder_signature(folder: Path) -> Signature:
     link: object = None
     data = folder / "..data"
     if data.is_symlink():
-        link = os.readlink(data)
+        link = data.readlink()
     return (str(folder), link, *(_file_signature(folder / name) for name in names))
 
 

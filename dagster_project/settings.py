@@ -1,8 +1,8 @@
 """Everything configurable, as one typed model. The only module that reads the environment.
 
 A value comes from the first of: arguments, environment variables (``BINDERY_...``), the file ``.env``, files that
-``BINDERY_..._FILE`` names, the folder of secrets. Importing this module is cheap; it opens no connection. What a database
-or a service does with a setting belongs to them.
+``BINDERY_..._FILE`` names, the folder of secrets. Importing this module is cheap; it opens no connection. What a
+database or a service does with a setting belongs to them.
 
 ``python -m dagster_project.settings --env-example`` and ``--markdown`` print the generated pages.
 """
@@ -14,132 +14,49 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dagster_project.secret_files import (
-    FolderContent,
-    SecretFileError,
-    folder_signature,
-    read_dotenv,
-    read_folder,
-    read_secret_file,
+from dagster_project.database_urls import with_parts
+from dagster_project.secret_files import folder_signature
+from dagster_project.settings_layers import (
+    ENV_FILE_VARIABLE,
+    PLAIN_NAMES,
+    PREFIX,
+    Layers,
+    MissingSettingError,
+    SettingsError,
+    default_project_dir,
+    env_file,
+    read_layers,
+    setting_names,
 )
+
+__all__ = [
+    "ENV_FILE_VARIABLE",
+    "PLAIN_NAMES",
+    "PREFIX",
+    "ROLES",
+    "MissingSettingError",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "get_settings",
+    "password_name",
+    "use_settings",
+]
 
 Role = Literal["owner", "loader", "transformer", "features", "reader", "api", "dagster"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-PREFIX = "BINDERY_"
-PLAIN_NAMES = {"sources": "SOURCES", "sample_scale": "SAMPLE_SCALE", "revision": "REVISION"}
-"""Settings that `make run NAME=value` passes under a short name as well."""
-ENV_FILE_VARIABLE = "BINDERY_ENV_FILE"
-"""Names another ``.env`` file; empty means none. Only an environment variable, as it says where the rest is read."""
 LIVE_URLS = {"gutenberg_url": "https://gutendex.com", "bookshop_url": "https://books.toscrape.com"}
 WORLD_FILE = "world.json"
-
-
-class SettingsError(Exception):
-    """A setting is wrong; the message names it, what was expected and where to set it."""
-
-    exit_code = 2
-
-
-class MissingSettingError(SettingsError):
-    """A setting or secret that something needs has no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A value and the layer it came from."""
-
-    value: str
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """The layers below arguments, read at one moment."""
-
-    environment: Mapping[str, str]
-    dotenv: Mapping[str, str]
-    folder: FolderContent
-
-    def find(self, names: Iterable[str]) -> Found | None:
-        """Give the value of the first layer that has one of the names. An empty value counts as none.
-
-        Raises:
-            SettingsError: The layer whose turn it is has a file that can't be read.
-        """
-        names = tuple(names)
-        for values, where in ((self.environment, "environment variable"), (self.dotenv, ".env")):
-            for name in names:
-                if value := values.get(name):
-                    return Found(value, f"{where} {name}")
-        try:
-            for values in (self.environment, self.dotenv):
-                for name in names:
-                    if path := values.get(f"{name}_FILE"):
-                        return Found(read_secret_file(Path(path).expanduser()), f"{name}_FILE {path}")
-        except SecretFileError as error:
-            raise SettingsError(f"{name}_FILE names a file that can't be used: {error}") from None
-        for name in names:
-            if (entry := self.folder.values.get(name.lower())) is not None:
-                return Found(entry[0], f"file {entry[1]}")
-            if (reason := self.folder.unreadable.get(name.lower())) is not None:
-                raise SettingsError(f"{name} is in the folder of secrets and can't be used: {reason}")
-        return None
-
-
-def read_layers(environment: Mapping[str, str], project_dir: Path, arguments: Mapping[str, Any]) -> Layers:
-    """Read ``.env`` and the folder of secrets; where they are, the layers above them say."""
-    try:
-        dotenv = read_dotenv(env_file(environment, project_dir))
-        folder = read_folder(_secrets_dir(environment, dotenv, project_dir, arguments))
-    except SecretFileError as error:
-        raise SettingsError(str(error)) from None
-    return Layers(environment, dotenv, folder)
-
-
-def env_file(environment: Mapping[str, str], project_dir: Path) -> Path:
-    """Give the path of the ``.env`` file in use."""
-    named = environment.get(ENV_FILE_VARIABLE)
-    if named is None:
-        return project_dir / ".env"
-    return (project_dir / Path(named).expanduser()) if named else Path(os.devnull)
-
-
-def _secrets_dir(
-    environment: Mapping[str, str], dotenv: Mapping[str, str], project_dir: Path, arguments: Mapping[str, Any]
-) -> Path:
-    def first(field: str) -> str | None:
-        name = PREFIX + field.upper()
-        found = arguments.get(field) or environment.get(name) or dotenv.get(name)
-        return str(found) if found else None
-
-    data_dir = project_dir / Path(first("data_dir") or ".bindery").expanduser()
-    secrets_dir = first("secrets_dir")
-    return project_dir / Path(secrets_dir).expanduser() if secrets_dir else data_dir / "secrets"
-
-
-def default_project_dir(environment: Mapping[str, str]) -> Path:
-    """Give the folder that relative paths start from: the checkout this package lies in, else the working directory."""
-    if named := environment.get("BINDERY_PROJECT_DIR"):
-        return Path(named).expanduser().absolute()
-    checkout = Path(__file__).parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
-
-
-def setting_names(field: str) -> tuple[str, ...]:
-    """Give the names under which the layers may hold a field, most specific first."""
-    plain = PLAIN_NAMES.get(field)
-    return (PREFIX + field.upper(),) if plain is None else (PREFIX + field.upper(), plain)
 
 
 class _LayersSource(PydanticBaseSettingsSource):
@@ -183,16 +100,16 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path(".bindery"),
-        description="Where this installation keeps its state: the embedded Postgres, generated passwords, landed bytes.",
+        description="Where this installation keeps its state: embedded Postgres, generated passwords, landed bytes.",
     )
     drop_dir: Path = Field(default=Path("drop"), description="Folder that people drop files into.")
     landing_url: str | None = Field(
-        default=None, description="Root of the archive of raw bytes. By default the folder `landing` of the data directory."
+        default=None, description="Root of the archive of raw bytes. By default `landing` in the data directory."
     )
     secrets_dir: Path | None = Field(
         default=None,
-        description="Folder of secrets, one file each, as Docker, Kubernetes and Vault Agent mount them; also `*.env` and "
-        "`*.json` files. Read again when it changes. By default the folder `secrets` of the data directory, where "
+        description="Folder of secrets, one file each, as Docker, Kubernetes and Vault Agent mount them; also `*.env` "
+        "and `*.json` files. Read again when it changes. By default the folder `secrets` of the data directory, where "
         "generated passwords are kept.",
     )
     environment: Literal["local", "docker", "ecs", "test"] = Field(default="local", description="Where this runs.")
@@ -233,7 +150,7 @@ class Settings(BaseSettings):
     sources: Literal["sample", "live"] = Field(
         default="sample", description="`sample`: the bundled world on this machine. `live`: the real sites."
     )
-    sample_scale: float = Field(default=1, gt=0, le=100_000, description="Size of the sample world; 1 is the bundled one.")
+    sample_scale: float = Field(default=1, gt=0, le=100_000, description="Size of the sample world.")
     revision: int = Field(
         default=1, ge=1, le=1000, description="State of the sample world: 2 has new books, changed prices, corrections."
     )
@@ -310,7 +227,7 @@ class Settings(BaseSettings):
     def _names_differ(self) -> Settings:
         names = (self.database_name, self.dagster_database, self.debug_database)
         if len(set(names)) != len(names):
-            raise ValueError(f"database_name, dagster_database and debug_database should differ, got {', '.join(names)}")
+            raise ValueError(f"database_name, dagster_database, debug_database should differ, got {', '.join(names)}")
         if self.database_login == "shared" and self.database_url is None:
             raise ValueError("database_login=shared needs database_url")
         return self
@@ -406,12 +323,13 @@ class Settings(BaseSettings):
             return LIVE_URLS[field] if live else _world_url(self.data_dir / "sample" / WORLD_FILE, field)
         if field in {"gutenberg_max_pages", "bookshop_max_pages"}:
             return (5 if field.startswith("gutenberg") else 200) if live else 100_000
-        return {
+        others: dict[str, str | Path] = {
             "landing_url": self.landing_root,
             "secrets_dir": self.secrets_path,
             "dbt_executable": self.dbt_path,
             "dagster_home": self.dagster_home_path,
-        }.get(field)
+        }
+        return others.get(field)
 
     def _layers(self) -> Layers:
         return read_layers(os.environ, self.project_dir, {"data_dir": self.data_dir, "secrets_dir": self.secrets_dir})
@@ -427,7 +345,7 @@ class Settings(BaseSettings):
         database = database or (self.dagster_database if role == "dagster" else self.database_name)
         login = f"bindery_{role}"
         if self.database_login == "shared":
-            return _with(self.admin_dsn(), database=database, options=f"-c role={login}")
+            return with_parts(self.admin_dsn(), database=database, options=f"-c role={login}")
         password = self.find_secret(f"POSTGRES_{role.upper()}_PASSWORD")
         if password is None:
             raise MissingSettingError(
@@ -435,7 +353,7 @@ class Settings(BaseSettings):
                 f"{self.secrets_path / password_name(role)} or POSTGRES_{role.upper()}_PASSWORD. "
                 "`bindery db start` makes what is missing"
             )
-        return _with(self.admin_dsn(), database=database, login=login, password=password.get_secret_value())
+        return with_parts(self.admin_dsn(), database=database, login=login, password=password.get_secret_value())
 
     def admin_dsn(self, database: str | None = None) -> SecretStr:
         """Give the URL of the login that creates roles and databases: the database URL, or the embedded superuser.
@@ -444,7 +362,7 @@ class Settings(BaseSettings):
             MissingSettingError: There is no database URL, and no embedded server was ever started.
         """
         if self.database_url is not None:
-            return self.database_url if database is None else _with(self.database_url, database=database)
+            return self.database_url if database is None else with_parts(self.database_url, database=database)
         home = self.data_dir / "postgres"
         try:
             port = json.loads((home / "server.json").read_text())["port"]
@@ -460,27 +378,6 @@ class Settings(BaseSettings):
 def password_name(role: Role) -> str:
     """Name the file in the folder of secrets that holds a role's password."""
     return f"postgres_{role}_password"
-
-
-def _with(
-    url: SecretStr, *, database: str, login: str | None = None, password: str | None = None, options: str | None = None
-) -> SecretStr:
-    """Give the URL with other parts; hosts and parameters stay. Several hosts and sockets are legal, so no urlsplit."""
-    scheme, _, rest = url.get_secret_value().partition("://")
-    rest, _, query = rest.partition("?")
-    authority, _, _old = rest.partition("/")
-    user, at, hosts = authority.rpartition("@")
-    if login is not None:
-        user, at = f"{quote(login, safe='')}:{quote(password or '', safe='')}", "@"
-    pairs = dict(parse_qsl(query, keep_blank_values=True))
-    if login is not None:
-        pairs = {key: value for key, value in pairs.items() if key not in {"user", "password", "passfile"}}
-    if options is not None:
-        pairs["options"] = f"{pairs['options']} {options}" if "options" in pairs else options
-    pairs.pop("dbname", None)
-    # libpq reads %20, not +, as a blank.
-    text = f"{scheme}://{user}{at}{hosts}/{quote(unquote(database), safe='')}"
-    return SecretStr(text + (f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""))
 
 
 def _world_url(path: Path, field: str) -> str | None:
