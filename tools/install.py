@@ -155,9 +155,7 @@ def install(stale: dict[Path, set[str]], base: str, say: Say) -> None:
         bring_up_to_date(uv, venv, groups, base, environment, say)
 
 
-def bring_up_to_date(
-    uv: Path, venv: Path, groups: set[str], base: str, environment: dict[str, str], say: Say
-) -> None:
+def bring_up_to_date(uv: Path, venv: Path, groups: set[str], base: str, environment: dict[str, str], say: Say) -> None:
     """Make one environment match the lock, and stamp it."""
     old = stamp_of(venv)
     # Groups that an earlier `make test` added stay: `make run` after it must not take pytest away again.
@@ -172,7 +170,7 @@ def bring_up_to_date(
     listed = TOOLS / f"requirements{venv.name}.txt"
     kind = "--only-group" if venv == DBT_VENV else "--group"
     chosen = [word for group in sorted(groups) for word in (kind, group)]
-    export = [uv, "export", "--frozen", "--no-default-groups", "--no-emit-project", "--project", ROOT]
+    export: list[str | Path] = [uv, "export", "--frozen", "--no-default-groups", "--no-emit-project", "--project", ROOT]
     run([*export, *chosen, "--output-file", listed], environment)
 
     python = venv / "bin" / "python"

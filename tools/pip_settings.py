@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import platform
 import re
 import ssl
 import sys
@@ -59,9 +60,7 @@ class PipSettings:
         if self.timeout:
             wanted["UV_HTTP_TIMEOUT"] = self.timeout
         return {
-            name: value
-            for name, value in wanted.items()
-            if name not in environment and name.lower() not in environment
+            name: value for name, value in wanted.items() if name not in environment and name.lower() not in environment
         }
 
     def _sources(self) -> dict[str, str]:
@@ -113,7 +112,8 @@ def without_credentials(text: str) -> str:
 
 def _has_certificate_store() -> bool:
     paths = ssl.get_default_verify_paths()
-    return bool(paths.cafile) or (paths.capath is not None and any(Path(paths.capath).iterdir()))
+    folder = Path(paths.capath or "/nonexistent")
+    return bool(paths.cafile) or (folder.is_dir() and any(folder.iterdir()))
 
 
 def _names_an_index(environment: Mapping[str, str]) -> bool:
@@ -126,7 +126,7 @@ def _configuration_files(environment: Mapping[str, str]) -> list[Path]:
     home = Path(environment.get("HOME") or "/nonexistent")
     files = [Path(folder) / "pip/pip.conf" for folder in reversed(_system_folders(environment))]
     files += [Path("/etc/pip.conf"), home / ".pip/pip.conf"]
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         files.append(home / "Library/Application Support/pip/pip.conf")
     files.append(Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf")
     files.append(Path(sys.base_prefix) / "pip.conf")
@@ -136,7 +136,7 @@ def _configuration_files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _system_folders(environment: Mapping[str, str]) -> list[str]:
-    if sys.platform == "darwin":
+    if platform.system() == "Darwin":
         return ["/Library/Application Support"]
     return (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
 

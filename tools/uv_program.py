@@ -126,9 +126,9 @@ def _with_pip(
     requirement.write_text(f"uv=={version} {hashes}\n", encoding="utf-8")
     # --target is a private folder, which PEP 668 ("externally managed") allows. PIP_USER and PIP_REQUIRE_VIRTUALENV
     # of the user's configuration would refuse it.
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     result = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
-        + ["--only-binary=:all:", "--require-hashes", "--target", str(target), "--requirement", str(requirement)],
+        [*install, "--no-deps", "--only-binary=:all:", "--require-hashes", "--target", target, "-r", requirement],
         env={**environment, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"},
         capture_output=True,
         text=True,
@@ -182,10 +182,10 @@ def wheel_for_this_machine(
 
 def _get(url: str, environment: Mapping[str, str], settings: PipSettings) -> bytes:
     parts = urllib.parse.urlsplit(url)
-    request = urllib.request.Request(url)  # noqa: S310 - the index that the user configured, file:// included
+    request = urllib.request.Request(url)
     if parts.username:
         host = parts.netloc.rpartition("@")[2]
-        request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))  # noqa: S310
+        request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)))
         login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     certificates = environment.get("SSL_CERT_FILE") or settings.certificates
