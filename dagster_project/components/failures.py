@@ -1,0 +1,55 @@
+"""How an error of the engine ends a step: with words that tell what to do, and retried only where it may pass.
+
+A permanent failure raises ``Failure(allow_retries=False)``: asking a source a thousand times for what it doesn't have
+helps nobody.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+ADVICE = {
+    "CardError": "Change the card; `bindery check` reads it without running anything.",
+    "MissingSettingError": "Set it (`bindery check` lists what cards need), then run the step again.",
+    "TransientSourceError": "It may pass; the fetch resumes where it stopped.",
+    "SourceError": "Asking again won't help: look at the source, then at the card.",
+    "DataRefusedError": "Nothing of this load was kept. Look at the data, or change the card's bounds.",
+    "LandingError": "The archive of raw bytes is damaged or full.",
+    "DatabaseError": "Look at the database; nothing of this load was kept.",
+}
+"""Class name -> what to do. By name, so that no module of the engine is imported when definitions load."""
+
+_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57P")
+"""Connection lost, serialisation or deadlock, out of resources, lock not available, server going down."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether trying again may help."""
+    transient = getattr(error, "transient", None)
+    if isinstance(transient, bool) and transient:
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__module__.partition(".")[0] == "psycopg":
+            state = getattr(cause, "sqlstate", None)
+            # Without a state it never came to a statement: the connection failed.
+            return state.startswith(_PASSING_SQLSTATES) if state else type(cause).__name__ == "OperationalError"
+        cause = cause.__cause__
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def failure(error: Exception, what: str) -> dg.Failure:
+    """Make the step's failure from an error of the engine.
+
+    Args:
+        error: What was raised.
+        what: What was being done, such as ``fetching gutenberg``.
+    """
+    transient = is_transient(error)
+    names = [kind.__name__ for kind in type(error).__mro__]
+    advice = next((ADVICE[name] for name in names if name in ADVICE), "")
+    return dg.Failure(
+        description=f"{what}: {error}" + (f"\n{advice}" if advice else ""),
+        metadata={"error": type(error).__name__, "transient": transient, "advice": advice or "see the log"},
+        allow_retries=transient,
+    )

@@ -1,0 +1,186 @@
+"""The first op of a source: fetch what is new and land its bytes, as the asset ``landing/<source>``.
+
+Nothing here knows HTTP or files; the engine fetches, and this turns its report into an asset's metadata and into the
+check that every stream was fetched. A step whose streams failed in part still ends well, so that the others load;
+the check is what fails, and the load ends the run in failure (``loading``).
+"""
+
+# No postponed annotations here: Dagster reads those of `context` and `config` as they are.
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dagster_project.components import naming
+from dagster_project.components.facts import common_attributes, rate
+from dagster_project.components.failures import failure, is_transient
+from dagster_project.components.platform import RESOURCE, LogProgress, platform_of
+from dagster_project.ingest.cards.base import SourceCard
+
+if TYPE_CHECKING:
+    from dagster_project.ingest.fetch.run import FetchReport
+
+FETCHED = "every_stream_fetched"
+"""Check of a landing asset: no stream stopped half-way."""
+
+COUNTS = ("objects", "bytes", "requests", "retries", "not_found", "unchanged")
+
+
+class FetchConfig(dg.Config):
+    """What one run may ask of a fetch."""
+
+    streams: list[str] = []
+    """Only these streams; all of them otherwise."""
+    full_refresh: bool = False
+    """Forget cursors and read everything again."""
+    limit: int = 0
+    """At most so many records of each stream; 0 means all."""
+
+
+@dataclass(frozen=True)
+class CardFile:
+    """A card with what Dagster shows of where it was written."""
+
+    card: SourceCard
+    path: str
+    """Of the card's file, absolute."""
+    line: int
+
+
+def landing_asset(where: CardFile) -> dg.AssetsDefinition:
+    """Build the landing asset of a source."""
+    card = where.card
+    key = naming.landing_key(card.source)
+
+    @dg.multi_asset(
+        name=naming.fetch_op(card.source),
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=_description(card),
+                kinds={
+                    "zstandard",
+                    {"FileSourceCard": "file", "WebSourceCard": "html"}.get(type(card).__name__, "api"),
+                },
+                metadata={"source": card.source, **_terms(card), **where_written(where)},
+                **common_attributes(card),
+            )
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                FETCHED,
+                asset=key,
+                description="No stream of the source stopped before its end: failed ones resume next time.",
+            )
+        ],
+        required_resource_keys={RESOURCE},
+        op_tags={naming.COMPUTE_TAG: card.compute.fetch},
+        retry_policy=retry_policy(card),
+        pool=naming.pool(card.source),
+    )
+    def land(context: dg.AssetExecutionContext, config: FetchConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        yield fetch(context, config, card)
+
+    return land
+
+
+def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCard) -> dg.MaterializeResult[Any]:
+    """Fetch, and report.
+
+    Raises:
+        dg.Failure: Nothing could be fetched; or something failed in a way that may pass, and a retry is left.
+    """
+    from dagster_project.ingest.errors import IngestError
+    from dagster_project.ingest.fetch.run import fetch_source
+
+    platform = platform_of(context)
+    runtime = platform.runtime(run_id=context.run.run_id, progress=LogProgress(context.log))
+    limit = config.limit or platform.debug_rows
+    try:
+        report = fetch_source(
+            card,
+            runtime,
+            streams=config.streams or None,
+            limit=limit or None,
+            full_refresh=config.full_refresh or platform.full_refresh,
+        )
+        error: Exception | None = None
+    except Exception as raised:
+        # Anything but the engine's own error, or one without a report, ends the step as it is.
+        partial: "FetchReport | None" = getattr(raised, "report", None)
+        some_went_well = partial is not None and any(stream.sealed for stream in partial.streams.values())
+        retries_left = is_transient(raised) and context.retry_number < card.retry.attempts
+        if partial is None or not some_went_well or retries_left:
+            if isinstance(raised, IngestError):
+                raise failure(raised, f"fetching {card.source}") from raised
+            raise
+        report, error = partial, raised
+    for name, stream in report.streams.items():
+        for warning in stream.warnings:
+            context.log.warning(f"{card.source}.{name}: {warning}")
+    return dg.MaterializeResult(
+        asset_key=naming.landing_key(card.source),
+        metadata=fetch_metadata(report),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=FETCHED,
+                passed=error is None,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=str(error) if error else None,
+                metadata={name: str(stream.error) for name, stream in report.streams.items() if stream.error},
+            )
+        ],
+    )
+
+
+def fetch_metadata(report: "FetchReport") -> dict[str, Any]:
+    """Sum up a fetch: totals first, then one line a stream."""
+    streams = report.streams
+    totals: dict[str, Any] = {name: sum(getattr(s, name) for s in streams.values()) for name in COUNTS}
+    seconds = sum(stream.seconds for stream in streams.values())
+    lines = ["|stream|" + "|".join(COUNTS) + "|seconds|", "|---|" + "---:|" * (len(COUNTS) + 1)]
+    for name, stream in streams.items():
+        counts = "|".join(f"{getattr(stream, count):,}" for count in COUNTS)
+        lines.append(f"|{name}|{counts}|{stream.seconds:.2f}|")
+    return {
+        **totals,
+        "seconds": round(seconds, 3),
+        "bytes_per_second": rate(totals["bytes"], seconds),
+        "resumed": any(stream.resumed for stream in streams.values()),
+        "streams": dg.MetadataValue.md("\n".join(lines)),
+    }
+
+
+def retry_policy(card: SourceCard) -> dg.RetryPolicy | None:
+    """Give the retry policy that the card asks for; it applies to transient failures only (``failures``)."""
+    if not card.retry.attempts:
+        return None
+    return dg.RetryPolicy(
+        max_retries=card.retry.attempts,
+        delay=card.retry.delay,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+
+
+def where_written(where: CardFile) -> dict[str, Any]:
+    """Point from an asset to its card."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=where.path, line_number=where.line, label="card")
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _terms(card: SourceCard) -> dict[str, Any]:
+    terms: dict[str, Any] = {"publisher": card.publisher, "licence": card.licence}
+    if card.homepage:
+        terms["homepage"] = dg.MetadataValue.url(card.homepage)
+    return {name: value for name, value in terms.items() if value is not None}
+
+
+def _description(card: SourceCard) -> str:
+    streams = ", ".join(f"`{stream.name}`" for stream in card.all_streams)
+    about = (card.description or f"The source {card.source}.").strip()
+    return f"{about}\n\nRaw bytes as received, kept so that {streams} can be loaded again without asking the source."

@@ -1,0 +1,53 @@
+"""One name, three homes: the asset keys, op, job and pool names of a source, and the tags of its steps.
+
+Table ``raw.<source>__<stream>`` = asset key ``["raw", "<source>__<stream>"]`` = dbt's ``source('raw', ...)``.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from dagster_project.ingest.cards.base import SourceCard
+
+COMPUTE_TAG = "bindery/compute"
+"""Tag of a step with its compute class; executors that start containers read it."""
+
+
+def landing_key(source: str) -> dg.AssetKey:
+    """Give the key of a source's landed bytes."""
+    return dg.AssetKey(["landing", source])
+
+
+def raw_key(card: SourceCard, stream: str) -> dg.AssetKey:
+    """Give the key of a stream's table."""
+    return dg.AssetKey(["raw", card.table(stream)])
+
+
+def fetch_op(source: str) -> str:
+    """Name the op that fetches and lands."""
+    return f"landing__{source}"
+
+
+def load_op(source: str) -> str:
+    """Name the op that loads."""
+    return f"raw__{source}"
+
+
+def pool(source: str) -> str:
+    """Name the pool that keeps a source's steps from overlapping (limit 1 in deploy/instance)."""
+    return f"source_{source}"
+
+
+def load_job(source: str) -> str:
+    """Name the job that loads what is landed, and all downstream."""
+    return f"{source}_pipeline"
+
+
+def fetch_job(source: str) -> str:
+    """Name the job that fetches, loads, and goes on downstream."""
+    return f"{source}_pipeline_with_scraping"
+
+
+def replay_job(source: str) -> str:
+    """Name the job that loads landed bytes again, and all downstream."""
+    return f"{source}_replay"
