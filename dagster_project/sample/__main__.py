@@ -1,4 +1,4 @@
-"""`python -m dagster_project.sample`: serve the sample world, write the drop folder, count it, or extract its data anew.
+"""`python -m dagster_project.sample`: serve the sample world, write its drop folder, count it, extract its data.
 
 This package reads no environment: everything comes as arguments.
 """

@@ -1,6 +1,7 @@
 """The catalogue API's URLs: the shape of Gutendex (count, next, previous, results; 32 per page), JSON in and out.
 
-`page`, `updated_since` and `ids` are understood; other parameters are ignored and kept in the links, as Gutendex does.
+`page`, `updated_since` and `ids` are understood; other parameters are ignored and kept in the links, as Gutendex
+does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dagster_project.sample.world import World
 PER_PAGE = 32
 _BOOK = re.compile(r"books/(\d{1,12})/?\Z")
 _ID = re.compile(r"\d{1,12}\Z")
+_LOST_PLUS = re.compile(r"(.*[T ]\d.*) (\d\d:?\d\d)\Z")
 _MOST_IDS = 1000
 
 
@@ -72,7 +74,7 @@ class CatalogueApi:
 
 def _moment(text: str) -> datetime:
     """Return a moment from ISO 8601, rounded up to the next second; a `+` sent unescaped has become a space."""
-    moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text.strip())
+    moment = datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", text.strip()))
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(microsecond=0) + timedelta(seconds=math.ceil(moment.microsecond / 1e6))
 

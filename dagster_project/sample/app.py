@@ -7,11 +7,11 @@ from typing import Any
 
 from dagster_project.sample.api import CatalogueApi
 from dagster_project.sample.faults import Throttle
-from dagster_project.sample.httpd import Request, Response, finish
+from dagster_project.sample.httpd import METHODS, Request, Response, finish
 from dagster_project.sample.storefront import Storefront
 from dagster_project.sample.world import World
 
-_ALLOWED = "GET, HEAD, OPTIONS"
+_ALLOWED = ", ".join(METHODS)
 _ROBOTS = b"User-agent: *\nDisallow: /shop/checkout/\nDisallow: /shop/search\nAllow: /\n"
 _FRONT = (
     b'<!DOCTYPE html>\n<html lang="en"><head><title>Sample world</title></head><body><h1>Sample world</h1><ul>'

@@ -1,7 +1,8 @@
 """The catalogue side of the world: which books the API lists in a revision, in which order, and what a record says.
 
-Real works come first (by id), generated ones after them; a page of any world is computed from its position. Ids, titles,
-people, languages, subjects and shelves of real works are facts; download counts, summaries and `updated_at` are generated.
+Real works come first (by id), generated ones after them; a page of any world is computed from its position. Ids,
+titles, people, languages, subjects and shelves of real works are facts; download counts, summaries and `updated_at`
+are generated.
 """
 
 from __future__ import annotations
@@ -90,10 +91,8 @@ class Catalogue:
     def _book_of_invented(self, index: int) -> Book:
         work = self._cast.invent(index)
         touched = _last_touch(self._cast, self._revision, index)
-        if touched == 1:
-            updated = _invented_update(index, self._cast.invented_at_first)
-        else:
-            updated = day_of(touched)  # a bulk update: all of them in the same second
+        # Later than revision 1 it is a bulk update: all of them in the same second.
+        updated = _invented_update(index, self._cast.invented_at_first) if touched == 1 else day_of(touched)
         return Book(work, updated, False, _downloads(work, self._cast.seed) + touched - 1)
 
 
@@ -192,7 +191,7 @@ def summary_of(work: Work) -> str:
 
 def spoken_name(name: str) -> str:
     """Return "Last, First (Full Name)" as "First Last"."""
-    plain = name.split(" (")[0] if "(" in name else name
+    plain = name.partition(" (")[0]
     last, _, first = plain.partition(", ")
     return f"{first.split(', ')[0]} {last}" if first else last
 

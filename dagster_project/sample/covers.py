@@ -1,4 +1,4 @@
-"""Covers drawn by code: a PNG of 200 x 300 with a pattern, the title and the author, the same bytes for the same book.
+"""Covers drawn by code: a PNG of 200 x 300 with a pattern, title and author; the same bytes for the same book.
 
 No image library: a palette image of 4 bits per pixel, compressed with zlib. The letters are a 5 x 7 bitmap font.
 """

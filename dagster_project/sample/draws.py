@@ -1,7 +1,8 @@
 """Deterministic pseudo-random draws: the same arguments give the same number on every machine and Python version.
 
-Everything that is generated in the sample world (prices, stock, ratings, spelling) comes from here, so that two builds of
-the world are equal byte for byte. `random` is not used: only its `random()` is promised to be stable between versions.
+Everything that is generated in the sample world (prices, stock, ratings, spelling) comes from here, so that two
+builds of the world are equal byte for byte. `random` is not used: only its `random()` is promised to be stable
+between versions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The drop folder: the readers' ratings as files that people drop, in every format they use, one with bad rows.
 
-Files are written under a temporary name and renamed, so that no reader sees half a file; one whose bytes would be the same
-is left alone, its time included. Files of other revisions are never removed.
+Files are written under a temporary name and renamed, so that no reader sees half a file; one whose bytes would be the
+same is left alone, its time included. Files of other revisions are never removed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import filecmp
 import gzip
 import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -78,7 +79,7 @@ def write_drops(drop_dir: Path, revision: int, scale: float = 1.0, seed: int = D
             if target.is_file() and filecmp.cmp(part, target, shallow=False):
                 unchanged.append(name)
             else:
-                os.replace(part, target)
+                part.replace(target)
                 written.append(name)
     finally:
         for part in parts.values():
@@ -205,10 +206,8 @@ class _TextWriter:
 
     def write(self, rating: Rating) -> None:
         if self._json:
-            user, book, score, when = rating
-            self._text.write(
-                f'{{"user_id": {user}, "book_id": {book}, "rating": {score}, "rated_at": "{when:%Y-%m-%dT%H:%M:%SZ}"}}\n'
-            )
+            row = {**rating._asdict(), "rated_at": f"{rating.rated_at:%Y-%m-%dT%H:%M:%SZ}"}
+            self._text.write(json.dumps(row) + "\n")
         else:
             self._text.write(_csv_line(rating) + "\n")
 

@@ -1,8 +1,8 @@
 """How data/works.jsonl was made: a fixed selection from Project Gutenberg's catalogue file (pg_catalog.csv).
 
-Run `python -m dagster_project.sample extract <pg_catalog.csv> <works.jsonl>`. Only facts are taken: catalogue id, date of
-issue, title, people with their years, languages, subjects, bookshelves. Works are taken whose every named person died
-before 1954 (70 years) or whose author is anonymous. Nothing here runs when the sample world runs.
+Run `python -m dagster_project.sample extract <pg_catalog.csv> <works.jsonl>`. Only facts are taken: catalogue id,
+date of issue, title, people with their years, languages, subjects, bookshelves. Works are taken whose every named
+person died before 1954 (70 years) or whose author is anonymous. Nothing here runs when the sample world runs.
 """
 
 from __future__ import annotations

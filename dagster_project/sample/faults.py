@@ -1,7 +1,8 @@
 """The troubles of the shop: pages that answer 429 at first, and slow ones.
 
-A throttled page answers 429 with Retry-After to its first request and to every one before that second is over, then serves
-for a while, then starts again. Whoever waits as asked gets every page, so that a crawl's result never depends on the clock.
+A throttled page answers 429 with Retry-After to its first request and to every one before that second is over, then
+serves for a while, then starts again. Whoever waits as asked gets every page, so that a crawl's result never depends
+on the clock.
 """
 
 from __future__ import annotations

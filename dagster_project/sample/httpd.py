@@ -1,8 +1,9 @@
-"""A small HTTP/1.1 server on asyncio: framing, limits, keep-alive, conditional requests, gzip. What the answers say is
-decided elsewhere (app.py).
+"""A small HTTP/1.1 server on asyncio: framing, limits, keep-alive, conditional requests, gzip.
 
-The standard library's http.server costs a thread per connection and ten times the CPU, which a pipeline on two cores feels.
-Only what a read-only site needs is here: GET, HEAD and OPTIONS; request bodies are refused.
+What the answers say is decided elsewhere (app.py).
+
+The standard library's http.server costs a thread per connection and ten times the CPU, which a pipeline on two cores
+feels. Only what a read-only site needs is here: GET, HEAD and OPTIONS; request bodies are refused.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from hashlib import blake2b
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
 
+METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_HEAD = 32 * 1024
 MAX_TARGET = 8 * 1024
 _IDLE_SECONDS = 120.0
+_LINGER_SECONDS = 1.0
 _GZIP_FROM = 600
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?\Z|\[[0-9A-Fa-f:.]+\](:\d{1,5})?\Z")
@@ -75,9 +78,10 @@ Handler = Callable[[Request], Response]
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, **headers: str) -> None:
         super().__init__(reason)
         self.status = status
+        self.headers = headers
 
 
 class Connection(asyncio.Protocol):
@@ -92,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._full = False
+        self._ended = False
         self.last_seen = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,19 +128,36 @@ class Connection(asyncio.Protocol):
             self._buffer += data
             self._work()
 
+    def eof_received(self) -> bool:
+        """Answer what is under way to a client that has closed its own half, then close."""
+        self._ended = True
+        return self._pending is not None
+
     def close_if_idle(self, now: float) -> None:
         """Close when nothing has been heard for long."""
         if self._pending is None and now - self.last_seen > _IDLE_SECONDS:
             self.close()
 
     def close(self) -> None:
-        """Close once what was written is sent."""
+        """Close now; what was written is still sent."""
         self._closing = True
         if self._transport is not None:
             self._transport.close()
 
+    def _close_gently(self) -> None:
+        """Say that nothing more comes, and let the client close.
+
+        Closing a socket with unread input resets the connection, and a client that is still sending would lose the answer.
+        """
+        self._closing = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_SECONDS, self.close)
+
     def _work(self) -> None:
         while self._pending is None and not self._closing and not self._full and self._buffer:
+            while self._buffer.startswith(b"\r\n"):  # some clients end a request with one line too many
+                del self._buffer[:2]
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
                 # A head can't be complete yet; one that never ends must not fill the memory.
@@ -157,12 +179,13 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: _Refused) -> None:
         body = f"{refused.status} {_REASONS[refused.status]}: {refused}\n".encode()
-        self._send(Response(refused.status, body, "text/plain; charset=utf-8"), head_only=False, keep=False)
+        response = Response(refused.status, body, "text/plain; charset=utf-8", refused.headers)
+        self._send(response, head_only=False, keep=False)
 
     def _answer(self, request: Request, keep: bool) -> None:
         try:
             response = self._handler(request)
-        except Exception:  # one page's fault must not end the server: the client gets a 500, the log the traceback
+        except Exception:  # noqa: BLE001 - one page's fault must not end the server; the log has the traceback
             traceback.print_exc(file=sys.stderr)
             response = Response(500, b"500 Internal Server Error\n", "text/plain; charset=utf-8")
         head_only = request.method == "HEAD"
@@ -173,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def _send_late(self, response: Response, head_only: bool, keep: bool) -> None:
         self._pending = None
-        self._send(response, head_only, keep)
+        self._send(response, head_only, keep and not self._ended)
         self._work()
 
     def _send(self, response: Response, head_only: bool, keep: bool) -> None:
@@ -188,36 +211,26 @@ class Connection(asyncio.Protocol):
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         self._transport.write(head if head_only or response.status in (204, 304) else head + response.body)
         if not keep:
-            self.close()
+            self._close_gently()
 
 
 def _parse(head: bytes) -> tuple[Request, bool]:
     """Return the request and whether the connection stays open after it."""
-    first, *rest = head.lstrip(b"\r\n").decode("latin-1").split("\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
     parts = first.split(" ")
-    if len(parts) != 3:
+    if len(parts) != 3 or not _TOKEN.match(parts[0]):
         raise _Refused(400, "malformed request line")
     method, target, version = parts
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         raise _Refused(505 if version.startswith("HTTP/") else 400, "HTTP/1.1 is spoken here")
     if len(target) > MAX_TARGET:
         raise _Refused(414, f"a URL may have {MAX_TARGET} characters")
-    if not _TOKEN.match(method):
-        raise _Refused(400, "malformed method")
-    headers: dict[str, str] = {}
-    for line in rest:
-        name, colon, value = line.partition(":")
-        if not colon or not _TOKEN.match(name):
-            raise _Refused(400, "malformed header")
-        key = name.lower()
-        if key in headers and key in ("host", "content-length"):
-            raise _Refused(400, f"header {key} is repeated")
-        headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
-    if version == "HTTP/1.1" and not _HOST.match(headers.get("host", "")):
+    headers = _parse_headers(lines)
+    if not _HOST.match(headers.get("host", "" if version == "HTTP/1.1" else "127.0.0.1")):
         raise _Refused(400, "missing or malformed Host")
-    if not _HOST.match(headers.get("host", "127.0.0.1")):
-        raise _Refused(400, "malformed Host")
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        if method not in METHODS:
+            raise _Refused(405, "this server only reads", Allow=", ".join(METHODS))
         raise _Refused(413, "this server takes no request bodies")
     if target.startswith("http://"):
         target = "/" + target[7:].partition("/")[2]
@@ -226,6 +239,19 @@ def _parse(head: bytes) -> tuple[Request, bool]:
     connection = headers.get("connection", "").lower()
     keep = "close" not in connection if version == "HTTP/1.1" else "keep-alive" in connection
     return Request(method, target, headers), keep
+
+
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _TOKEN.match(name):
+            raise _Refused(400, "malformed header")
+        key = name.lower()
+        if key in headers and key in ("host", "content-length"):
+            raise _Refused(400, f"header {key} is repeated")
+        headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
+    return headers
 
 
 def finish(request: Request, response: Response) -> Response:

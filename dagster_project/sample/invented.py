@@ -1,7 +1,7 @@
 """Generated works, for worlds larger than the committed real ones (scale above 1).
 
-A work is computed from its index alone, so that a world of any size needs no memory. Ids are above 1,000,000 and each one
-carries the bookshelf "Generated: sample world": nobody can take them for real books.
+A work is computed from its index alone, so that a world of any size needs no memory. Ids are above 1,000,000 and each
+one carries the bookshelf "Generated: sample world": nobody can take them for real books.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FIRST_ISSUED = date(1996, 1, 1)
 
 
 def category_of(index: int) -> str:
-    """Return the category of the generated work `index`. Pairs share one, so that each shelf has sold and unsold ones."""
+    """Return the category of generated work `index`; pairs share one, so that each shelf has sold and unsold ones."""
     return CATEGORIES[index // 2 % len(CATEGORIES)]
 
 

@@ -69,7 +69,10 @@ def listing_page(listing: Listing) -> bytes:
         listing.heading,
         root,
         f"""<div class="container-fluid page"><div class="page_inner">
-<ul class="breadcrumb"><li><a href="{root}index.html">Home</a></li><li class="active">{escape(listing.heading)}</li></ul>
+<ul class="breadcrumb">
+<li><a href="{root}index.html">Home</a></li>
+<li class="active">{escape(listing.heading)}</li>
+</ul>
 <div class="row">
 <aside class="sidebar col-sm-4 col-md-3">
 <div id="promotions_left"></div>
@@ -166,7 +169,11 @@ def plain_page(heading: str, text: str, root: str) -> bytes:
     return _page(
         heading,
         root,
-        f'<div class="container-fluid page"><div class="page_inner"><h1>{escape(heading)}</h1><p>{escape(text)}</p></div></div>',
+        f"""<div class="container-fluid page"><div class="page_inner">
+<h1>{escape(heading)}</h1>
+<p>{escape(text)}</p>
+</div></div>
+""",
     )
 
 
@@ -204,7 +211,9 @@ def _pod(product: Product, root: str) -> str:
     shown = title if len(product.title) <= 40 else f"{escape(product.title[:37])}..."
     return f"""<li class="col-xs-6 col-sm-4 col-md-3 col-lg-3">
 <article class="product_pod">
-<div class="image_container"><a href="{link}"><img src="{root}{cover_path(product)}" alt="{title}" class="thumbnail"></a></div>
+<div class="image_container">
+<a href="{link}"><img src="{root}{cover_path(product)}" alt="{title}" class="thumbnail"></a>
+</div>
 {_star_rating(product)}
 <h3><a href="{link}" title="{title}">{shown}</a></h3>
 <div class="product_price">

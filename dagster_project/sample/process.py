@@ -1,8 +1,8 @@
 """Start, find and stop the sample world's server, from any process, any number of times.
 
-One folder is one server. Its file world.json remembers port, pid and what is served; a lock file lets one starter at a time
-look and act. A pid alone proves nothing (it may be another program's by now): the server is known by a random name that is
-in its command line, in /healthz and in world.json.
+One folder is one server. Its file world.json remembers port, pid and what is served; a lock file lets one starter at
+a time look and act. A pid alone proves nothing (it may be another program's by now): the server is known by a random
+name that is in its command line, in /healthz and in world.json.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class WorldInfo:
 def ensure_running(state_dir: Path, revision: int = 1, scale: float = 1.0, seed: int = DEFAULT_SEED) -> WorldInfo:
     """Return the running server of `state_dir`, started or restarted where needed.
 
-    It is restarted when revision, scale, seed or the code have changed, on the same port if that is free: URLs are keys of
-    what people scrape, so they should not change between runs.
+    It is restarted when revision, scale, seed or the code have changed, on the same port if that is free: URLs are keys
+    of what people scrape, so they should not change between runs.
 
     Raises:
         ValueError: a revision or scale that can't be.
@@ -107,16 +107,19 @@ def _start(state_dir: Path, revision: int, scale: float, seed: int, version: str
             *("--state", str((state_dir / STATE_FILE).resolve()), "--log", str(log.resolve())),
         ]
         # The folder above the package is the working directory, so that `-m` finds it installed or not.
-        launched = subprocess.run(
-            command,
-            cwd=Path(__file__).parents[2],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_START_SECONDS,
-            check=False,
-        )
+        try:
+            launched = subprocess.run(
+                command,
+                cwd=Path(__file__).parents[2],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_START_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SampleWorldError(f"the sample world did not start within {_START_SECONDS:.0f} s") from error
     if launched.returncode != 0:
         raise SampleWorldError(
             f"the sample world did not start (exit {launched.returncode}): {launched.stderr[-2000:]}"
@@ -165,7 +168,7 @@ def _read(state_dir: Path) -> WorldInfo | None:
 def _write(state_dir: Path, info: WorldInfo) -> None:
     part = state_dir / f".{STATE_FILE}.{os.getpid()}.part"
     part.write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
-    os.replace(part, state_dir / STATE_FILE)
+    part.replace(state_dir / STATE_FILE)
 
 
 @contextmanager
@@ -218,8 +221,14 @@ def _end(info: WorldInfo) -> bool:
     if not _is_ours(info):
         return False
     for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
-        with suppress(ProcessLookupError):
+        try:
             os.kill(info.pid, number)
+        except ProcessLookupError:
+            return True
+        except PermissionError as error:
+            raise SampleWorldError(
+                f"the sample world (pid {info.pid}) belongs to another user: stop it there"
+            ) from error
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if not _is_ours(info):

@@ -1,15 +1,15 @@
-"""The readers' ratings: generated, with taste. A reader has two favourite shelves, takes most books from them and likes them
-better; well-known books are read more. So a recommender has something to learn.
+"""The readers' ratings: generated, with taste.
 
-A reader's ratings are computed from the reader's number alone. How they get into files is drops.py's matter.
+A reader has two favourite shelves, takes most books from them and likes them better; well-known books are read more. So
+So a recommender has something to learn. A reader's ratings are computed from the reader's number alone.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from bisect import bisect
 from typing import NamedTuple
 
 from dagster_project.sample.draws import Draws, draw, unit
@@ -61,7 +61,7 @@ class Readers:
         return sorted(ratings.values(), key=lambda r: r.rated_at)
 
     def new_in(self, user_id: int, revision: int) -> Iterator[Rating]:
-        """Yield what a reader rated in the week before a revision: often nothing, sometimes a book that is new in it."""
+        """Yield what a reader rated in the week before a revision: often nothing, sometimes a book new in it."""
         draws = Draws(self._seed, "week", user_id, revision)
         if draws.below(5) < 2:
             work_id, _ = self._choose(draws, (draws.pick(CATEGORIES),))

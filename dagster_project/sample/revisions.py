@@ -1,8 +1,9 @@
 """What every revision of the world is: its date, and which works it has.
 
-The cast is fixed for all revisions: most real works are there from revision 1, some are held back and appear in revisions 2
-to 6, some are sold by the shop alone. From revision 7 on new books are generated ones. Each revision from the second
-withdraws one book. Sizes are closed formulas, so that a world of any scale starts at once and needs no memory.
+The cast is fixed for all revisions: most real works are there from revision 1, some are held back and appear in
+revisions 2 to 6, some are sold by the shop alone. From revision 7 on new books are generated ones. Each revision from
+the second withdraws one book. Sizes are closed formulas, so that a world of any scale starts at once and needs no
+memory.
 """
 
 from __future__ import annotations
@@ -42,9 +43,13 @@ class Cast:
         held_back = ordinary[_SHOP_ONLY : _SHOP_ONLY + HELD_BACK_PER_REVISION * (_LAST_REAL_REVISION - 1)]
         self._born = {w.id: 2 + place // HELD_BACK_PER_REVISION for place, w in enumerate(held_back)}
         # A scale below 1 thins the real works evenly; the same work stays or goes in every revision.
-        self._works = {w.id: w for w in real_works() if scale >= 1 or unit(seed, "thin", w.id) < scale}
+        self._works = {w.id: w for w in real_works() if self._stays(w)}
         first = sum(1 for n in self._works if n not in self._shop_only and n not in self._born)
         self.invented_at_first = max(0, round(first * (scale - 1)))
+
+    def _stays(self, work: Work) -> bool:
+        # The ten best known are in every world: one without a book has no ratings either.
+        return self.scale >= 1 or unit(self.seed, "thin", work.id) < self.scale or (work.rank or 99) <= 10
 
     @cached_property
     def catalogued(self) -> list[Work]:
@@ -80,7 +85,7 @@ class Cast:
 
     @cached_property
     def fault_order(self) -> list[int]:
-        """Ids of ordinary works of revision 1 that the shop sells, in the order in which troubles and withdrawals take them."""
+        """Ids of ordinary works of revision 1 that the shop sells, in the order of who is in trouble or withdrawn."""
         eligible = [w for w in self.catalogued if w.rank is None and self.born(w) == 1 and self.sells(w)]
         return [w.id for w in sorted(eligible, key=lambda w: draw("fault", w.id))]
 

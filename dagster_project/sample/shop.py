@@ -1,7 +1,7 @@
 """The shop side of the world: which products the bookshop lists in a revision, and every fact on their pages.
 
-Only some works are sold, under spellings of the shop's own, beside a few real works that the catalogue doesn't have. Title
-and author come from facts; price, stock, stars, UPC, publisher, edition year and number of pages are generated.
+Only some works are sold, under spellings of the shop's own, beside a few real works that the catalogue doesn't have.
+Title and author come from facts; price, stock, stars, UPC, publisher, edition year and number of pages are generated.
 """
 
 from __future__ import annotations

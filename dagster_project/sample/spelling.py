@@ -57,7 +57,7 @@ def slug_of(title: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """Return text in ASCII as far as decomposition gets: é becomes e; typographic quotes and dashes become plain ones."""
+    """Return text without accents: é becomes e, ß ss, typographic quotes and dashes plain ones."""
     plain = text.translate(
         {
             0x2018: "'",

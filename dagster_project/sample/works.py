@@ -13,7 +13,7 @@ from pathlib import Path
 
 DATA_FILE = Path(__file__).with_name("data") / "works.jsonl"
 
-# Category -> words that lead to it when they are in a work's subjects or bookshelves; the first category that fits wins.
+# Category -> words that lead to it when they are in a work's subjects or bookshelves; the first that fits wins.
 # The order is the order of the shop's shelves.
 _CATEGORY_WORDS: dict[str, tuple[str, ...]] = {
     "Horror": ("gothic", "horror", "ghost", "vampires", "supernatural"),

@@ -26,7 +26,7 @@ class World:
 
         Args:
             revision: 1 is the base; each later one changes, adds, withdraws and corrects something.
-            scale: 1 is the real works alone, 10 has nine times as many generated ones beside them, 0.5 half of the real.
+            scale: 1 is the real works alone, 10 has nine times as many generated ones beside them, 0.5 half of them.
             seed: another seed draws other prices, ratings and spellings.
 
         Raises:
