@@ -1,8 +1,8 @@
 """Which files make up an embedded server, and one process at a time working on them.
 
-The folder ``postgres`` of the data directory holds the lock, the superuser's password, what is remembered of the server,
-and the cluster itself. Where the account that the server runs as can't get to it (root under a 0700 home), the cluster is
-in ``/var/lib/bindery-<hash>`` and the file ``location`` points to it.
+The folder ``postgres`` of the data directory holds the lock, the superuser's password, what is remembered of the
+server, and the cluster itself. Where the account that the server runs as can't get to it (root under a 0700 home), the
+cluster is in ``/var/lib/bindery-<hash>`` and the file ``location`` points to it.
 """
 
 from __future__ import annotations

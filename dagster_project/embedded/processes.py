@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 DEAD_PID = 2**31 - 2
 """No process has it: above every system's limit."""
+PROC = Path("/proc/self/stat")
+"""Where it exists (Linux), processes are read from files; elsewhere ``ps`` is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def find_postmaster(cluster: Path) -> Postmaster | None:
 
 def command_line(pid: int) -> str | None:
     """Give a live process's command line; None where it is gone or a zombie."""
-    if sys.platform.startswith("linux"):
+    if PROC.exists():
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             # World-readable, unlike the link /proc/<pid>/cwd, which root in a container may not follow.
