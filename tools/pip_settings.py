@@ -77,15 +77,19 @@ class PipSettings:
         return sources
 
 
-def read_pip_settings(environment: Mapping[str, str]) -> PipSettings:
+def read_pip_settings(
+    environment: Mapping[str, str], system: Path = Path("/"), prefix: Path = Path(sys.base_prefix)
+) -> PipSettings:
     """Read pip's configuration files and ``PIP_*`` variables, in pip's own order of precedence.
 
     Args:
-        environment: variables of the process, passed in so that a test needs no patching.
+        environment: variables of the process.
+        system: where the machine's own configuration is looked for.
+        prefix: where this Python's own configuration is looked for.
     """
     options: dict[str, str] = {}
     if environment.get("PIP_CONFIG_FILE") != "/dev/null":
-        for path in _configuration_files(environment):
+        for path in _configuration_files(environment, system, prefix):
             options |= _read_file(path)
     for name, value in environment.items():
         if name.startswith("PIP_") and value:
@@ -121,24 +125,21 @@ def _names_an_index(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) for name in names)
 
 
-def _configuration_files(environment: Mapping[str, str]) -> list[Path]:
+def _configuration_files(environment: Mapping[str, str], system: Path, prefix: Path) -> list[Path]:
     # https://pip.pypa.io/en/stable/topics/configuration/#location: a later file overrides an earlier one.
     home = Path(environment.get("HOME") or "/nonexistent")
-    files = [Path(folder) / "pip/pip.conf" for folder in reversed(_system_folders(environment))]
-    files += [Path("/etc/pip.conf"), home / ".pip/pip.conf"]
-    if platform.system() == "Darwin":
+    mac = platform.system() == "Darwin"
+    shared = "Library/Application Support" if mac else "etc/xdg"
+    folders = [Path(folder) for folder in environment.get("XDG_CONFIG_DIRS", "").split(":") if folder]
+    files = [folder / "pip/pip.conf" for folder in reversed(folders or [system / shared])]
+    files += [system / "etc/pip.conf", home / ".pip/pip.conf"]
+    if mac:
         files.append(home / "Library/Application Support/pip/pip.conf")
     files.append(Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf")
-    files.append(Path(sys.base_prefix) / "pip.conf")
+    files.append(prefix / "pip.conf")
     if environment.get("PIP_CONFIG_FILE"):
         files.append(Path(environment["PIP_CONFIG_FILE"]))
     return files
-
-
-def _system_folders(environment: Mapping[str, str]) -> list[str]:
-    if platform.system() == "Darwin":
-        return ["/Library/Application Support"]
-    return (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
 
 
 def _read_file(path: Path) -> dict[str, str]:
