@@ -7,7 +7,6 @@ folder, never in the user's data directory, and ends with the run, even if that 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
@@ -142,9 +141,7 @@ def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Itera
 
 
 @pytest.fixture
-def settings(
-    server_settings: Settings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Settings]:
+def settings(server_settings: Settings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with a database and folders of this test's own; ``get_settings`` and child processes see the same."""
     assert server_settings.database_url is not None
     values = {
@@ -157,6 +154,4 @@ def settings(
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    with contextlib.suppress(FileExistsError):
-        (tmp_path / "data").mkdir()
-    yield get_settings()
+    return get_settings()
