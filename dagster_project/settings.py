@@ -47,6 +47,7 @@ __all__ = [
     "Role",
     "Settings",
     "SettingsError",
+    "child_environment",
     "get_settings",
     "password_name",
     "use_settings",
@@ -447,6 +448,11 @@ def use_settings(settings: Settings | None) -> None:
     """Make ``get_settings`` give these settings in this process (command-line options do); None takes it back."""
     global _pinned
     _pinned = settings
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment for a program that a person uses as their own, such as psql: theirs, and what is added."""
+    return {**os.environ, **extra}
 
 
 def _state_of_sources(settings: Settings) -> object:
