@@ -27,7 +27,7 @@ FRESH = "fetched_on_time"
 
 _DESCRIPTIONS = {
     ROWS: "The table has as many rows as the card expects (`expect.min_rows`, `expect.max_rows`).",
-    REFUSED: "No more rows were refused than the card allows (`expect.max_quarantined`, `expect.max_quarantined_rate`).",
+    REFUSED: "No more rows were refused than the card allows (`max_quarantined`, `max_quarantined_rate`).",
     NULLS: "No column has more NULLs than the card allows (`expect.max_null_rate`).",
     DRIFT: "The load neither added a column nor widened one.",
     FRESH: "The newest complete fetch is no older than twice the schedule's interval.",

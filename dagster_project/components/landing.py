@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from dagster_project.components import naming
 from dagster_project.components.facts import common_attributes, rate
@@ -31,7 +32,7 @@ COUNTS = ("objects", "bytes", "requests", "retries", "not_found", "unchanged")
 class FetchConfig(dg.Config):
     """What one run may ask of a fetch."""
 
-    streams: list[str] = []
+    streams: list[str] = Field(default_factory=list)
     """Only these streams; all of them otherwise."""
     full_refresh: bool = False
     """Forget cursors and read everything again."""
@@ -109,7 +110,7 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
         error: Exception | None = None
     except Exception as raised:
         # Anything but the engine's own error, or one without a report, ends the step as it is.
-        partial: "FetchReport | None" = getattr(raised, "report", None)
+        partial: FetchReport | None = getattr(raised, "report", None)
         some_went_well = partial is not None and any(stream.sealed for stream in partial.streams.values())
         retries_left = is_transient(raised) and context.retry_number < card.retry.attempts
         if partial is None or not some_went_well or retries_left:

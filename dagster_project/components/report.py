@@ -59,8 +59,8 @@ def stream_metadata(
 def table_columns(cursor: psycopg.Cursor[Any], schema: str, table: str) -> list[tuple[str, str]]:
     """Give the columns of a table in order, with their types; nothing where it doesn't exist."""
     cursor.execute(
-        "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a join pg_class c on c.oid = a.attrelid "
-        "join pg_namespace n on n.oid = c.relnamespace "
+        "select a.attname, format_type(a.atttypid, a.atttypmod) "
+        "from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace "
         "where n.nspname = %s and c.relname = %s and a.attnum > 0 and not a.attisdropped order by a.attnum",
         (schema, table),
     )
