@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
     def _close_gently(self) -> None:
         """Say that nothing more comes, and let the client close.
 
-        Closing a socket with unread input resets the connection, and a client that is still sending would lose the answer.
+        Closing a socket with unread input resets it, and a client that is still sending would lose the answer.
         """
         self._closing = True
         if self._transport is not None and not self._transport.is_closing():

@@ -28,7 +28,9 @@ from dagster_project.sample.world import DEFAULT_SEED, World
 
 STATE_FILE = "world.json"
 _START_SECONDS = 20.0
-_STOP_SECONDS = 5.0
+_KILL_SECONDS = 5.0
+STOP_SECONDS = 5.0
+HEALTH_SECONDS = 5.0
 
 
 class SampleWorldError(RuntimeError):
@@ -189,7 +191,7 @@ def _answers(info: WorldInfo) -> bool:
 
 def _health(port: int) -> dict[str, Any] | None:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5.0) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=HEALTH_SECONDS) as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             answer = b""
             while chunk := client.recv(65536):
@@ -220,7 +222,7 @@ def _end(info: WorldInfo) -> bool:
     """End the remembered server, politely and then not, and tell whether it was there."""
     if not _is_ours(info):
         return False
-    for number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         try:
             os.kill(info.pid, number)
         except ProcessLookupError:
