@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 16_384
-"""Rows of a chunk at most: bounds the memory of a load."""
+ROWS = 131_072
+"""Rows of a chunk at most: narrow ones are many, and every chunk costs the loader a fixed amount."""
 BYTES = 8 * 1024 * 1024
 """Text of a chunk, about, at most."""
 
