@@ -6,9 +6,7 @@ the check is what fails, and the load ends the run in failure (``loading``).
 """
 
 # No postponed annotations here: Dagster reads those of `context` and `config` as they are.
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -21,7 +19,7 @@ from dagster_project.components.platform import RESOURCE, LogProgress, platform_
 from dagster_project.ingest.cards.base import SourceCard
 
 if TYPE_CHECKING:
-    from dagster_project.ingest.fetch.run import FetchReport
+    from dagster_project.ingest.fetch.report import FetchReport
 
 FETCHED = "every_stream_fetched"
 """Check of a landing asset: no stream stopped half-way."""
@@ -40,19 +38,8 @@ class FetchConfig(dg.Config):
     """At most so many records of each stream; 0 means all."""
 
 
-@dataclass(frozen=True)
-class CardFile:
-    """A card with what Dagster shows of where it was written."""
-
-    card: SourceCard
-    path: str
-    """Of the card's file, absolute."""
-    line: int
-
-
-def landing_asset(where: CardFile) -> dg.AssetsDefinition:
+def landing_asset(card: SourceCard) -> dg.AssetsDefinition:
     """Build the landing asset of a source."""
-    card = where.card
     key = naming.landing_key(card.source)
 
     @dg.multi_asset(
@@ -65,7 +52,7 @@ def landing_asset(where: CardFile) -> dg.AssetsDefinition:
                     "zstandard",
                     {"FileSourceCard": "file", "WebSourceCard": "html"}.get(type(card).__name__, "api"),
                 },
-                metadata={"source": card.source, **_terms(card), **where_written(where)},
+                metadata={"source": card.source, **_terms(card)},
                 **common_attributes(card),
             )
         ],
@@ -140,7 +127,7 @@ def fetch_metadata(report: "FetchReport") -> dict[str, Any]:
     """Sum up a fetch: totals first, then one line a stream."""
     streams = report.streams
     totals: dict[str, Any] = {name: sum(getattr(s, name) for s in streams.values()) for name in COUNTS}
-    seconds = sum(stream.seconds for stream in streams.values())
+    seconds = report.seconds
     lines = ["|stream|" + "|".join(COUNTS) + "|seconds|", "|---|" + "---:|" * (len(COUNTS) + 1)]
     for name, stream in streams.items():
         counts = "|".join(f"{getattr(stream, count):,}" for count in COUNTS)
@@ -164,14 +151,6 @@ def retry_policy(card: SourceCard) -> dg.RetryPolicy | None:
         backoff=dg.Backoff.EXPONENTIAL,
         jitter=dg.Jitter.PLUS_MINUS,
     )
-
-
-def where_written(where: CardFile) -> dict[str, Any]:
-    """Point from an asset to its card."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        reference = dg.LocalFileCodeReference(file_path=where.path, line_number=where.line, label="card")
-        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def _terms(card: SourceCard) -> dict[str, Any]:

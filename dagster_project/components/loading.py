@@ -14,7 +14,7 @@ from dagster_project.components import naming
 from dagster_project.components.checks import check_specs, judge, unfinished_streams
 from dagster_project.components.facts import common_attributes, declared_columns
 from dagster_project.components.failures import failure
-from dagster_project.components.landing import CardFile, retry_policy, where_written
+from dagster_project.components.landing import retry_policy
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of, reading
 from dagster_project.components.report import stream_metadata
 from dagster_project.ingest.cards.base import SourceCard, StreamCard
@@ -33,14 +33,13 @@ class LoadConfig(dg.Config):
     """At most so many rows of each stream; 0 means all."""
 
 
-def raw_assets(where: CardFile) -> dg.AssetsDefinition:
+def raw_assets(card: SourceCard) -> dg.AssetsDefinition:
     """Build the raw assets of a source: one op, one asset a stream."""
-    card = where.card
     streams = {naming.raw_key(card, stream.name): stream for stream in card.all_streams}
 
     @dg.multi_asset(
         name=naming.load_op(card.source),
-        specs=[_spec(where, key, stream) for key, stream in streams.items()],
+        specs=[_spec(card, key, stream) for key, stream in streams.items()],
         check_specs=[spec for key, stream in streams.items() for spec in check_specs(card, stream, key)],
         can_subset=True,
         required_resource_keys={RESOURCE},
@@ -54,14 +53,12 @@ def raw_assets(where: CardFile) -> dg.AssetsDefinition:
     return load
 
 
-def _spec(where: CardFile, key: dg.AssetKey, stream: StreamCard) -> dg.AssetSpec:
-    card = where.card
+def _spec(card: SourceCard, key: dg.AssetKey, stream: StreamCard) -> dg.AssetSpec:
     metadata: dict[str, Any] = {
         "dagster/table_name": f"raw.{card.table(stream.name)}",
         "write": stream.write,
         **({"primary_key": ", ".join(stream.primary_key)} if stream.primary_key else {}),
         **declared_columns(stream),
-        **where_written(where),
     }
     return dg.AssetSpec(
         key,
@@ -99,7 +96,7 @@ def load_streams(
             results = [
                 result
                 for result in judge(cursor, card, stream, loaded, key)
-                if result.asset_check_key in checks  # a run may leave checks out
+                if dg.AssetCheckKey(key, str(result.check_name)) in checks  # a run may leave checks out
             ]
             yield dg.MaterializeResult(asset_key=key, metadata=metadata, check_results=results)
     if unfinished:

@@ -32,7 +32,7 @@ class Platform(Protocol):
         ...
 
 
-def platform_of(context: dg.AssetExecutionContext) -> Platform:
+def platform_of(context: dg.AssetExecutionContext | dg.SensorEvaluationContext) -> Platform:
     """Give the step's platform."""
     return cast("Platform", getattr(context.resources, RESOURCE))
 

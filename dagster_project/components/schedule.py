@@ -56,8 +56,8 @@ def interval_seconds(card: SourceCard) -> float | None:
     cron = usable_cron(card)
     if cron is None:
         return None
-    from dagster._vendored.croniter import croniter
+    from dagster._utils.schedules import cron_string_iterator
 
-    ticks = croniter(cron, datetime.now(UTC))
-    first = ticks.get_next(float)
-    return float(ticks.get_next(float) - first)
+    ticks = cron_string_iterator(datetime.now(UTC).timestamp(), cron, "UTC")
+    first = next(ticks)
+    return (next(ticks) - first).total_seconds()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
 from pydantic import BaseModel
 
 from dagster_project.components.automation import folder_sensor, jobs, schedule
-from dagster_project.components.landing import CardFile, landing_asset
+from dagster_project.components.landing import landing_asset
 from dagster_project.components.loading import raw_assets
 from dagster_project.ingest.cards.base import SourceCard
 from dagster_project.ingest.cards.file import FileSourceCard
@@ -22,10 +21,8 @@ class SourceComponent(dg.Component):
 
     card_type: type[SourceCard]
 
-    def __init__(self, card: SourceCard, path: Path, line: int = 1) -> None:
+    def __init__(self, card: SourceCard) -> None:
         self.card = card
-        self.path = path
-        self.line = line
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -34,12 +31,10 @@ class SourceComponent(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Keep the card, and where it is written."""
+        """Keep the card; Dagster itself adds to each asset where the card is written."""
         if not isinstance(attributes, cls.card_type):
             raise dg.DagsterInvalidDefinitionError(f"{context.path}: a {cls.__name__} needs `attributes:`")
-        path = Path(context.path)
-        tree = context.resolution_context.source_position_tree
-        return cls(attributes, path / "defs.yaml" if path.is_dir() else path, tree.position.start.line if tree else 1)
+        return cls(attributes)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build everything of the source."""
@@ -47,12 +42,11 @@ class SourceComponent(dg.Component):
 
     def definitions(self) -> dg.Definitions:
         """Build everything of the source, wherever its card came from."""
-        where = CardFile(self.card, str(self.path), self.line)
         ticks = schedule(self.card)
         watched = isinstance(self.card, FileSourceCard) and self.card.watch
         built: list[Any] = list(jobs(self.card).values())
         return dg.Definitions(
-            assets=[landing_asset(where), raw_assets(where)],
+            assets=[landing_asset(self.card), raw_assets(self.card)],
             jobs=built,
             schedules=[ticks] if ticks is not None else [],
             sensors=[folder_sensor(self.card)] if watched and isinstance(self.card, FileSourceCard) else [],

@@ -65,7 +65,9 @@ def _finished(data: dict[str, Any]) -> Finished | None:
         return None
     said = str(data.get("status", ""))
     # A model's event carries what the database said ("SELECT 12"), a test's its verdict.
-    status = said.lower() if said.lower() in {"pass", "warn", "fail", "error"} else str(node.get("node_status", "error"))
+    status = (
+        said.lower() if said.lower() in {"pass", "warn", "fail", "error"} else str(node.get("node_status", "error"))
+    )
     rows = _ROWS.match(said)
     return Finished(
         unique_id,

@@ -53,9 +53,7 @@ def step_name(sources: frozenset[str]) -> str:
     return "dbt_" + ("_".join(sorted(sources)) or "project")
 
 
-def _target(
-    manifest: Manifest, test: Node, parents: set[str], steps: dict[frozenset[str], Step]
-) -> str | None:
+def _target(manifest: Manifest, test: Node, parents: set[str], steps: dict[frozenset[str], Step]) -> str | None:
     """Say which relation a test is a check of: the one it is written at, or the one that comes last."""
     if test.attached_node in manifest.assets:
         return test.attached_node

@@ -180,7 +180,9 @@ def work_folder(settings: Settings, database: str | None) -> Iterator[Path]:
     prepared = target_dir(settings) / PARTIAL_PARSE
     with tempfile.TemporaryDirectory(prefix="bindery-dbt-") as folder:
         work = Path(folder)
-        newest = max((path for path in (cache, prepared) if path.exists()), key=lambda p: p.stat().st_mtime, default=None)
+        newest = max(
+            (path for path in (cache, prepared) if path.exists()), key=lambda p: p.stat().st_mtime, default=None
+        )
         seed = cache if cache.exists() and newest is not None else newest
         if seed is not None:
             shutil.copyfile(seed, work / PARTIAL_PARSE)

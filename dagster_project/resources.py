@@ -1,0 +1,110 @@
+"""What steps are given: the platform (settings, engine runtime, connections) and the warehouse for DataFrames.
+
+Built from run config at the step's start; nothing is opened or imported before a step asks for it. What a run is
+about - everything, or a few rows in the scratch database - is said once here, for every op of the run.
+"""
+
+# No postponed annotations here: Dagster reads those of a resource's fields as they are.
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import psycopg
+
+    from dagster_project.ingest.runtime import Progress, Runtime
+    from dagster_project.settings import Role, Settings
+
+
+class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resource is its own value
+    """Settings, connections and folders, for the length of a step."""
+
+    debug_rows: int = Field(
+        default=0,
+        ge=0,
+        description="At most so many rows of each stream, in the scratch database; the real one isn't touched. "
+        "0 means everything, in the real one.",
+    )
+    full_refresh: bool = Field(
+        default=False,
+        description="Forget cursors and read everything again; dbt builds incremental models from nothing.",
+    )
+
+    _run_id: str | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note the run, and make the scratch database where this run is the first to need it."""
+        run = context.run
+        self._run_id = run.run_id if run is not None else None
+        if self.debug_rows and run is not None:
+            from dagster_project.operations.scratch import ensure_scratch
+
+            ensure_scratch(self.settings, run.root_run_id or run.run_id)
+
+    @property
+    def settings(self) -> "Settings":
+        """Give the settings, read again when a secret file changed."""
+        from dagster_project.settings import get_settings
+
+        return get_settings()
+
+    @property
+    def database(self) -> str | None:
+        """Name the database of this run, None for the warehouse itself."""
+        return self.settings.debug_database if self.debug_rows else None
+
+    def connect(self, role: "Role", *, autocommit: bool = False) -> "psycopg.Connection[Any]":
+        """Open a connection to the database of this run."""
+        from dagster_project import warehouse
+
+        return warehouse.connect(self.settings, role, self.database, autocommit=autocommit)
+
+    def runtime(self, *, run_id: str | None = None, progress: "Callable[[Progress], None] | None" = None) -> "Runtime":
+        """Make what the engine works with."""
+        from dagster_project.ingest.runtime import Runtime
+
+        settings = self.settings
+        runtime = Runtime(
+            connect=lambda: self.connect("loader"),
+            landing=settings.landing_root,
+            resolver=_Resolver(settings),
+            contact=settings.contact,
+            base=settings.project_dir,
+            run_id=run_id or self._run_id,
+            code=settings.code_version,
+        )
+        if progress is not None:
+            runtime.progress = progress
+        return runtime
+
+
+class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The warehouse for Python assets: tables in and out as pandas DataFrames, types kept."""
+
+    platform: dg.ResourceDependency[Platform]
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
+        """Read a query's rows."""
+        return self._frames().read(query, parameters)
+
+    def write(self, frame: "pd.DataFrame", table: str, **how: Any) -> int:
+        """Write a frame to a table ``features.<name>``; gives the number of rows."""
+        return int(self._frames().write(frame, table, **how))
+
+
+class _Resolver:
+    """Give cards the values of the settings; a secret's text leaves its wrapper only here."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self._settings = settings
+
+    def resolve_setting(self, name: str) -> str:
+        """Give the setting's text."""
+        return self._settings.resolve_setting(name)
+
+    def resolve_secret(self, name: str) -> str:
+        """Give the secret's text."""
+        return self._settings.resolve_secret(name).get_secret_value()
