@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, world: World) -> int:
-    from dagster_project.sample.server import bind, detach, serve
+    from dagster_project.sample.endpoint import bind
+    from dagster_project.sample.server import detach, serve
 
     try:
         listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(options.port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from dagster_project.sample.api import CatalogueApi
@@ -13,6 +14,8 @@ from dagster_project.sample.world import World
 
 _ALLOWED = ", ".join(METHODS)
 _ROBOTS = b"User-agent: *\nDisallow: /shop/checkout/\nDisallow: /shop/search\nAllow: /\n"
+# A base URL that ends in a slash and a path that begins with one, put together.
+_DOUBLED = re.compile(r"/(api|shop)//+")
 _FRONT = (
     b'<!DOCTYPE html>\n<html lang="en"><head><title>Sample world</title></head><body><h1>Sample world</h1><ul>'
     b'<li><a href="/shop/">Bookshop</a></li><li><a href="/api/books">Catalogue API</a></li>'
@@ -44,6 +47,8 @@ class App:
         if request.method not in ("GET", "HEAD"):
             return Response(405, b"405 Method Not Allowed\n", "text/plain; charset=utf-8", {"Allow": _ALLOWED})
         path = request.path
+        if doubled := _DOUBLED.match(request.target):
+            return _moved(f"/{doubled[1]}/{request.target[doubled.end() :]}")
         if path.startswith("/api/"):
             return self._api.handle(path[5:], request)
         if path.startswith("/shop/"):
@@ -55,8 +60,7 @@ class App:
         if path == "/healthz":
             return self._health()
         if path in ("/api", "/shop"):
-            moved = {"Location": f"{path}/" if path == "/shop" else "/api/books"}
-            return Response(301, b"301 Moved Permanently\n", "text/plain; charset=utf-8", moved)
+            return _moved("/shop/" if path == "/shop" else "/api/books")
         return Response(404, b"404 Not Found\n", "text/plain; charset=utf-8")
 
     def _health(self) -> Response:
@@ -69,3 +73,7 @@ class App:
             "disallowed_hits": self._shop.disallowed_hits,
         }
         return Response(200, json.dumps(state).encode() + b"\n", "application/json", {"Cache-Control": "no-store"})
+
+
+def _moved(location: str) -> Response:
+    return Response(301, b"301 Moved Permanently\n", "text/plain; charset=utf-8", {"Location": location})

@@ -52,5 +52,5 @@ class Draws:
         return among[self.next() % len(among)]
 
     def normal(self) -> float:
-        """Return a draw near N(0, 1): twelve uniforms (Irwin-Hall), so that no libm decides a rating."""
-        return sum(self.unit() for _ in range(12)) - 6.0
+        """Return a draw near N(0, 1): four uniforms (Irwin-Hall), so that no libm decides a rating."""
+        return (self.unit() + self.unit() + self.unit() + self.unit() - 2.0) * 1.7320508075688772

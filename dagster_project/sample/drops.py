@@ -1,7 +1,7 @@
 """The drop folder: the readers' ratings as files that people drop, in every format they use, one with bad rows.
 
-Files are written under a temporary name and renamed, so that no reader sees half a file; one whose bytes would be the
-same is left alone, its time included. Files of other revisions are never removed.
+Files are written in a hidden folder and renamed, so that no reader sees half a file; one whose bytes would be the same
+is left alone, its time included. Files of other revisions are never removed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import filecmp
 import gzip
 import io
 import json
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 
 from dagster_project.sample.ratings import Rating, Readers
@@ -64,8 +64,8 @@ def write_drops(drop_dir: Path, revision: int, scale: float = 1.0, seed: int = D
     world = World(revision, scale, seed)
     folder = drop_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {name: folder / f".{name}.{os.getpid()}.part" for name in file_names(revision)}
-    try:
+    with TemporaryDirectory(prefix=".sample-", dir=drop_dir) as hidden:
+        parts = {name: Path(hidden, name) for name in file_names(revision)}
         with ExitStack() as stack:
             writers = {name: _open(name, part) for name, part in parts.items() if name != HAND_ENTERED}
             for writer in writers.values():
@@ -81,10 +81,6 @@ def write_drops(drop_dir: Path, revision: int, scale: float = 1.0, seed: int = D
             else:
                 part.replace(target)
                 written.append(name)
-    finally:
-        for part in parts.values():
-            with suppress(FileNotFoundError):
-                part.unlink()
     return DropReport(folder, tuple(written), tuple(unchanged))
 
 

@@ -144,6 +144,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Drop the connection with whatever is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _close_gently(self) -> None:
         """Say that nothing more comes, and let the client close.
 
@@ -221,6 +226,8 @@ def _parse(head: bytes) -> tuple[Request, bool]:
     if len(parts) != 3 or not _TOKEN.match(parts[0]):
         raise _Refused(400, "malformed request line")
     method, target, version = parts
+    if not (target.isascii() and target.isprintable()):
+        raise _Refused(400, "control characters and other than ASCII must be percent-encoded")
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         raise _Refused(505 if version.startswith("HTTP/") else 400, "HTTP/1.1 is spoken here")
     if len(target) > MAX_TARGET:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.sample.draws import draw
-from dagster_project.sample.server import bind, code_version
+from dagster_project.sample.endpoint import bind, code_version
 from dagster_project.sample.world import DEFAULT_SEED, World
 
 STATE_FILE = "world.json"

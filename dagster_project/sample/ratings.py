@@ -7,12 +7,14 @@ So a recommender has something to learn. A reader's ratings are computed from th
 from __future__ import annotations
 
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
 
 from dagster_project.sample.draws import Draws, draw, unit
+from dagster_project.sample.invented import FIRST_ID, category_of
 from dagster_project.sample.revisions import FIRST_DAY, day_of
 from dagster_project.sample.works import CATEGORIES, Work
 from dagster_project.sample.world import World
@@ -44,6 +46,9 @@ class Readers:
         self._shelves = {name: [w for w in self._works if w.category == name] for name in CATEGORIES}
         self._sums = {name: list(accumulate(map(_popularity, shelf))) for name, shelf in self._shelves.items()}
         self._all_sums = list(accumulate(map(_popularity, self._works)))
+        self._newborn: defaultdict[int, list[int]] = defaultdict(list)
+        for work in world.cast.catalogued:
+            self._newborn[world.cast.born(work)].append(work.id)
 
     def at_first(self, user_id: int) -> list[Rating]:
         """Return the ratings that a reader gave before revision 1, each book once."""
@@ -65,7 +70,7 @@ class Readers:
         draws = Draws(self._seed, "week", user_id, revision)
         if draws.below(5) < 2:
             work_id, _ = self._choose(draws, (draws.pick(CATEGORIES),))
-            newborn = [w.id for w in self._cast.catalogued if self._cast.born(w) == revision]
+            newborn = self._newborn[revision]
             if newborn and draws.below(3) == 0:
                 work_id = draws.pick(newborn)
             yield Rating(
@@ -105,8 +110,8 @@ class Readers:
                 # The nearest generated work of that shelf: pairs of works cycle through the categories.
                 cycle = 2 * len(CATEGORIES)
                 index = index // cycle * cycle + 2 * CATEGORIES.index(shelf) + index % 2
-            work = self._cast.invent(min(index, invented - 1))
-            return work.id, work.category
+            index = min(index, invented - 1)
+            return FIRST_ID + index, category_of(index)
         works, sums = (self._shelves[shelf], self._sums[shelf]) if favourite else (self._works, self._all_sums)
         if not works:
             works, sums = self._works, self._all_sums

@@ -10,42 +10,15 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from dagster_project.sample.app import App
+from dagster_project.sample.endpoint import code_version
 from dagster_project.sample.httpd import Connection
 from dagster_project.sample.world import World
 
 _SWEEP_SECONDS = 5.0
-
-
-def code_version() -> str:
-    """Return a hash of this package's code and data: a server that runs other code is restarted."""
-    digest = blake2b(digest_size=8)
-    package = Path(__file__).parent
-    for path in sorted([*package.glob("*.py"), *package.glob("data/*.jsonl")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def bind(port: int) -> socket.socket:
-    """Return a listening socket on loopback. Port 0 takes a free one.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        # Without it a port whose last connections linger in TIME_WAIT is refused for a minute after a restart.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(512)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def serve(
@@ -86,7 +59,10 @@ async def _serve(
     server.close()
     for connection in list(connections):
         connection.close()
-    await server.wait_closed()
+    # What is written may still go out; a client that doesn't read must not keep the server (wait_closed would wait).
+    await asyncio.sleep(0.05)
+    for connection in list(connections):
+        connection.abort()
 
 
 def _is_wanted(state_file: Path, instance: str) -> bool:

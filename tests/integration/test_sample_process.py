@@ -147,6 +147,17 @@ def test_stop_leaves_nothing_over(folder: Path) -> None:
         requests.get(info.gutenberg_url, timeout=2)
 
 
+def test_a_client_that_does_not_read_cannot_keep_the_server(folder: Path) -> None:
+    info = ensure_running(folder, 1)
+    with socket.create_connection(("127.0.0.1", info.port), timeout=10) as client:
+        client.settimeout(0.2)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            client.sendall(b"GET /api/books HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000)
+        started = time.perf_counter()
+        assert stop(folder) is True
+        assert time.perf_counter() - started < process.STOP_SECONDS
+
+
 def test_a_server_whose_folder_is_deleted_ends_by_itself(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     info = ensure_running(folder, 1)

@@ -234,6 +234,9 @@ def test_the_address_without_slash_leads_to_the_shop(server: WorldInfo) -> None:
     answer = requests.get(server.bookshop_url.rstrip("/"), timeout=10)
     assert answer.url == server.bookshop_url
     assert answer.status_code == 200
+    doubled = requests.get(f"{server.bookshop_url}/catalogue/page-2.html?a=%20", timeout=10)
+    assert doubled.url == f"{server.bookshop_url}catalogue/page-2.html?a=%20"
+    assert doubled.status_code == 200
     assert requests.get(urljoin(server.bookshop_url, "static/oscar/css/styles.css"), timeout=10).status_code == 200
 
 

@@ -121,6 +121,8 @@ def test_a_client_that_closed_its_half_is_answered(server: WorldInfo) -> None:
         (b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"G\x00T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET robots.txt HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /shop//a\nSet-Cookie:b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /\xe9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
