@@ -130,3 +130,17 @@ def test_the_installer_needs_nothing_to_build_the_project() -> None:
     # uv builds by itself where its own version satisfies the requirement.
     assert PYPROJECT["build-system"]["requires"] == [f"uv_build{PYPROJECT['tool']['uv']['required-version']}"]
     assert PYPROJECT["tool"]["uv"]["python-downloads"] == "never"
+
+
+def test_every_part_has_a_contract_about_its_imports() -> None:
+    parts = {
+        f"dagster_project.{path.stem}" for path in (ROOT / "dagster_project").iterdir() if path.stem[0] not in "._"
+    }
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    bound = {module for contract in contracts for module in contract["source_modules"]}
+    # These put the parts together, so they may import everything.
+    free = {"cli", "definitions", "execution_choice", "resources"}
+    assert parts - bound <= {f"dagster_project.{name}" for name in free}
+    for contract in contracts:
+        if any(module.startswith("dagster_project.") for module in contract["forbidden_modules"]):
+            assert "dagster_project.cli" in contract["forbidden_modules"], f"{contract['name']}: nobody imports the cli"
