@@ -44,19 +44,20 @@ def read_frame(
     text = sql_or_table.strip().rstrip(";")
     query = f"select * from {TableName.parse(text).sql}" if PLAIN_TABLE.match(text) else text
     columns = describe(connection, query, parameters)
-    pieces: list[Any] = []
+    data = bytearray()
     longest = 0
     with connection.cursor() as cursor, cursor.copy(f"copy (\n{query}\n) to stdout (format csv)", parameters) as copy:
         for piece in copy:
-            pieces.append(piece)
+            # A row each. Kept as a list, a million of them would cost more in the garbage collector than here.
+            data += piece
             longest = max(longest, len(piece))
     if not columns:
         raise FrameError("the query has no columns")
-    if not pieces:
+    if not data:
         table = pa.table({each.name: pa.array([], each.arrow) for each in columns})
     else:
-        table = _parse(b"".join(pieces), columns, longest)
-    del pieces
+        table = _parse(data, columns, longest)
+    del data
     return _to_pandas(table, columns)
 
 
@@ -135,13 +136,13 @@ def _vector(value: bytes) -> Any:
     return np.array(json.loads(value), dtype=np.float32)
 
 
-def _parse(data: bytes, columns: list[ReadColumn], longest: int) -> pa.Table:
+def _parse(data: bytearray, columns: list[ReadColumn], longest: int) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv
 
     try:
         return csv.read_csv(
-            pa.BufferReader(data),
+            pa.BufferReader(pa.py_buffer(data)),
             read_options=csv.ReadOptions(
                 column_names=[each.name for each in columns], block_size=max(LEAST_BLOCK, 2 * longest)
             ),
