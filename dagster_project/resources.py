@@ -5,8 +5,8 @@ about - everything, or a few rows in the scratch database - is said once here, f
 """
 
 # No postponed annotations here: Dagster reads those of a resource's fields as they are.
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from dagster_project.ingest.runtime import Progress, Runtime
     from dagster_project.settings import Role, Settings
+    from dagster_project.warehouse.frame_write import WriteReport
+    from dagster_project.warehouse.frames import Warehouse as Frames
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resource is its own value
@@ -40,7 +42,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resour
         run = context.run
         self._run_id = run.run_id if run is not None else None
         if self.debug_rows and run is not None:
-            from dagster_project.operations.scratch import ensure_scratch
+            from dagster_project.warehouse.debug_run import ensure_scratch
 
             ensure_scratch(self.settings, run.root_run_id or run.run_id)
 
@@ -86,13 +88,46 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     platform: dg.ResourceDependency[Platform]
 
-    def read(self, query: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
-        """Read a query's rows."""
-        return self._frames().read(query, parameters)
+    @property
+    def frames(self) -> "Frames":
+        """Give the warehouse of this run, with the rights of the role ``features``."""
+        from dagster_project.warehouse.frames import Warehouse as Frames
 
-    def write(self, frame: "pd.DataFrame", table: str, **how: Any) -> int:
-        """Write a frame to a table ``features.<name>``; gives the number of rows."""
-        return int(self._frames().write(frame, table, **how))
+        return Frames(self.platform.settings, database=self.platform.database)
+
+    def read_frame(
+        self, sql_or_table: str, parameters: "Mapping[str, Any] | Sequence[Any] | None" = None
+    ) -> "pd.DataFrame":
+        """Read a table (``schema.table``) or the result of one SELECT."""
+        return self.frames.read_frame(sql_or_table, parameters)
+
+    def write_frame(
+        self,
+        frame: "pd.DataFrame",
+        table: str,
+        mode: Literal["replace", "append", "merge"] = "replace",
+        key: str | Sequence[str] = (),
+    ) -> "WriteReport":
+        """Write a frame to a table as one change."""
+        return self.frames.write_frame(frame, table, mode, key)
+
+    def describe(self, table: str, report: "WriteReport") -> dict[str, Any]:
+        """Describe a table after a write, as metadata of the asset."""
+        from dagster_project.components.report import preview, table_columns
+
+        schema, _, name = table.partition(".")
+        with self.frames.connect() as connection, connection.cursor() as cursor:
+            columns = table_columns(cursor, schema, name)
+            sample = preview(cursor, schema, name, [column for column, _ in columns])
+        return {
+            "dagster/table_name": table,
+            "dagster/row_count": report.rows,
+            "dagster/column_schema": dg.TableSchema(columns=[dg.TableColumn(column, kind) for column, kind in columns]),
+            "inserted": report.inserted,
+            "updated": report.updated,
+            "unchanged": report.unchanged,
+            "sample": dg.MetadataValue.md(sample),
+        }
 
 
 class _Resolver:

@@ -48,6 +48,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "child_environment",
+    "export_environment",
     "get_settings",
     "password_name",
     "use_settings",
@@ -189,6 +190,12 @@ class Settings(BaseSettings):
     dbt_executable: Path | None = Field(
         default=None,
         description="The dbt command. By default `.venv-dbt/bin/dbt` of the project, else `dbt` from PATH.",
+    )
+    code_host: str = Field(
+        default="127.0.0.1", description="Where Dagster's code server listens; `workspace.yaml` reads it."
+    )
+    code_port: int = Field(
+        default=4266, ge=1, le=65535, description="Port of Dagster's code server; `workspace.yaml` reads it."
     )
     dagster_home: Path | None = Field(
         default=None, description="Dagster's instance folder. By default the folder `dagster` of the data directory."
@@ -453,6 +460,11 @@ def use_settings(settings: Settings | None) -> None:
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Give the environment for a program that a person uses as their own, such as psql: theirs, and what is added."""
     return {**os.environ, **extra}
+
+
+def export_environment(values: Mapping[str, str]) -> None:
+    """Put values into this process's environment, for libraries and child processes that read nothing else."""
+    os.environ.update(values)
 
 
 def _state_of_sources(settings: Settings) -> object:
