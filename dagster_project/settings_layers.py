@@ -64,9 +64,10 @@ class Layers:
                         return Found(read_secret_file(Path(path).expanduser()), f"{name}_FILE {path}")
                     except SecretFileError as error:
                         raise SettingsError(f"{name}_FILE names a file that can't be used: {error}") from None
-        for name in names:
+        # The folder is ours alone, so its files need no prefix.
+        for name in (*names, *(name.removeprefix(PREFIX) for name in names)):
             if (entry := self.folder.values.get(name.lower())) is not None:
-                return Found(entry[0], f"file {entry[1]}")
+                return Found(entry[0], f"file {entry[1]}") if entry[0] else None
             if (reason := self.folder.unreadable.get(name.lower())) is not None:
                 raise SettingsError(f"{name} is in the folder of secrets and can't be used: {reason}")
         return None
