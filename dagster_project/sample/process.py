@@ -218,6 +218,22 @@ def _is_ours(info: WorldInfo) -> bool:
     return info.instance.encode() in command
 
 
+def _is_alive(pid: int) -> bool:
+    """Tell whether a process still is, zombies apart.
+
+    The command line is gone before the sockets are closed: only the state tells when the port is free.
+    """
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self").exists():
+            return False
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout
+    return state[:1] not in ("", "Z", "X")
+
+
 def _end(info: WorldInfo) -> bool:
     """End the remembered server, politely and then not, and tell whether it was there."""
     if not _is_ours(info):
@@ -233,7 +249,7 @@ def _end(info: WorldInfo) -> bool:
             ) from error
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if not _is_ours(info):
+            if not _is_alive(info.pid):
                 return True
             time.sleep(0.01)
     raise SampleWorldError(f"the sample world's server (pid {info.pid}) did not end")
