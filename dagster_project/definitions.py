@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_project.dbt_assets.load import load_dbt
-from dagster_project.execution_choice import executor
+from dagster_project.execution.executors import executor
 from dagster_project.resources import Platform, Warehouse
 from dagster_project.settings import get_settings
 
