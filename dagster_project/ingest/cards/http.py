@@ -8,12 +8,19 @@ from pydantic import Field
 
 from dagster_project.ingest.cards.base import CardModel, Duration
 
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+
 
 class RateLimit(CardModel):
-    """At most so many requests in a time, over all streams of the host."""
+    """At most so many requests in a time, over all streams of the host, evenly spread."""
 
     requests: float = Field(gt=0)
     per: Literal["second", "minute", "hour"] = "second"
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests."""
+        return _SECONDS[self.per] / self.requests
 
 
 class HttpRetry(CardModel):
@@ -32,11 +39,15 @@ class HttpOptions(CardModel):
 
     rate_limit: RateLimit | None = None
     timeout: Duration = 30.0
+    """Longest silence: of connecting, and between two pieces of an answer."""
+    deadline: Duration = 600.0
+    """Longest time for one answer, from its first byte to its last."""
     http_retry: HttpRetry = HttpRetry()
     max_body: int = Field(default=256 * 1024 * 1024, gt=0)
-    """Largest answer, in bytes."""
+    """Largest answer after decompression, in bytes."""
     allow_private: bool = False
     """Whether addresses inside private networks may be asked; loopback is allowed where the base URL is one itself."""
     allowed_hosts: list[str] = Field(default_factory=list)
-    """Hosts besides the base URL's own; redirects and next links elsewhere are refused."""
+    """Hosts (``host`` or ``host:port``) besides the base URL's own; redirects and next links elsewhere are refused.
+    Credentials only ever go to the base URL's own."""
     verify_tls: bool = True

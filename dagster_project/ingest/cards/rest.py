@@ -108,8 +108,11 @@ class OAuth2ClientCredentials(CardModel):
     access_token_url: Text
     client_id: SecretText
     client_secret: SecretText
+    client_auth: Literal["body", "basic"] = "body"
+    """Where id and secret go: into the form, or into HTTP basic authentication."""
     scope: str | None = None
     params: dict[str, str] = Field(default_factory=dict)
+    """Further fields of the form, such as ``audience``."""
 
 
 Auth = Annotated[Bearer | Basic | ApiKey | OAuth2ClientCredentials, Field(discriminator="type")]

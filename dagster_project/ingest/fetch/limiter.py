@@ -69,3 +69,37 @@ class Limiters:
             if host not in self._hosts:
                 self._hosts[host] = self._make()
             return self._hosts[host]
+
+
+class Breaker:
+    """Stops asking a host that fails again and again; lets one request try it after a while."""
+
+    def __init__(self, threshold: int, cool: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._threshold = threshold
+        self._cool = cool
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def closed_for(self, host: str) -> float:
+        """Give the seconds for which the host isn't asked; 0 where it may be."""
+        with self._lock:
+            wait = self._until.get(host, 0.0) - self._clock()
+            if wait <= 0 and host in self._until:
+                self._until[host] = self._clock() + self._cool  # this one tries; the others go on waiting
+                return 0.0
+            return max(0.0, wait)
+
+    def failed(self, host: str) -> None:
+        """Count a failure of the host itself (no connection, no answer, 5xx)."""
+        with self._lock:
+            self._failures[host] = self._failures.get(host, 0) + 1
+            if self._failures[host] >= self._threshold:
+                self._until[host] = self._clock() + self._cool
+
+    def answered(self, host: str) -> None:
+        """Forget the host's failures."""
+        with self._lock:
+            self._failures.pop(host, None)
+            self._until.pop(host, None)
