@@ -89,6 +89,7 @@ def _type(info: FieldInfo) -> str:
         arguments = [each for each in get_args(annotation) if each is not type(None)]
         if arguments:
             return words(arguments[0])
+        # pragma: allowlist nextline secret
         names = {str: "text", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
         return names.get(annotation, str(annotation))
 

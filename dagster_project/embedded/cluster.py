@@ -19,7 +19,7 @@ CONFIGURATION = "bindery.conf"
 OURS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "password_encryption": "scram-sha-256",
+    "password_encryption": "scram-sha-256",  # pragma: allowlist secret
     "timezone": "UTC",
     "log_timezone": "UTC",
     # A laptop's share. Everything else of Postgres' defaults stays, fsync and synchronous_commit among it.

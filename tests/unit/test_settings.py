@@ -183,7 +183,7 @@ def test_a_secret_is_not_given_as_a_setting() -> None:
         ("postgres://a@h1:1,h2:2/x", "postgres://bindery_loader:p%40%2Fw@h1:1,h2:2/bindery"),
         (
             "postgresql:///x?host=/run/pg&user=a&password=b",
-            "postgresql://bindery_loader:p%40%2Fw@/bindery?host=%2Frun%2Fpg",
+            "postgresql://bindery_loader:p%40%2Fw@/bindery?host=%2Frun%2Fpg",  # pragma: allowlist secret
         ),
         ("postgresql://a:b%40c@[::1]:5432/x", "postgresql://bindery_loader:p%40%2Fw@[::1]:5432/bindery"),
     ],
