@@ -4,7 +4,7 @@ It reads and writes tables through the resource ``warehouse``; copy it to start 
 """
 
 # No postponed annotations here: Dagster reads those of an asset's arguments as they are.
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -59,7 +59,7 @@ def summarise(ratings: "pd.DataFrame") -> "pd.DataFrame":
     ],
     op_tags={"bindery/compute": "small"},
 )
-def rating_summary(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult[Any]:
+def rating_summary(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """One row per rated book: how many readers rated it, the mean, and a score that small numbers don't distort."""
     ratings = warehouse.read_frame("select book_id, rating from marts.fct_ratings")
     summary = summarise(ratings)
