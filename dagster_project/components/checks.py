@@ -17,7 +17,7 @@ from dagster_project.ingest.cards.base import SourceCard, StreamCard
 if TYPE_CHECKING:
     import psycopg
 
-    from dagster_project.ingest.load.run import StreamLoad
+    from dagster_project.ingest.load.report import StreamLoad
 
 ROWS = "rows_within_bounds"
 REFUSED = "refused_rows_within_bounds"
@@ -58,7 +58,7 @@ def judge(
         yield _judge_rows(cursor, card, stream, key)
     if expect.max_null_rate:
         yield _judge_nulls(cursor, card, stream, key)
-    yield _judge_drift(loaded, key)
+    yield _judge_drift(cursor, card, stream, loaded, key)
     if card.schedule is not None:
         yield _judge_freshness(cursor, card, stream, key)
 
@@ -130,12 +130,13 @@ def _judge_nulls(
     )
 
 
-def _judge_drift(loaded: StreamLoad | None, key: dg.AssetKey) -> dg.AssetCheckResult:
-    detail = loaded.detail if loaded else {}
-    new, widened = detail.get("new_columns") or [], detail.get("widened") or []
+def _judge_drift(
+    cursor: psycopg.Cursor[Any], card: SourceCard, stream: StreamCard, loaded: StreamLoad | None, key: dg.AssetKey
+) -> dg.AssetCheckResult:
+    new, widened = (loaded.new_columns, loaded.widened) if loaded else ([], {})
     # The first load of a table finds every column new, which is no drift.
-    drifted = bool(widened or new) and not detail.get("created", False)
-    told = [f"new column {each}" for each in new] + [f"widened {each}" for each in widened]
+    drifted = bool(new or widened) and _loads(cursor, card.source, stream.name) > 1
+    told = [f"new column {name}" for name in new] + [f"{name} widened: {how}" for name, how in widened.items()]
     return dg.AssetCheckResult(
         check_name=DRIFT,
         asset_key=key,
@@ -168,6 +169,15 @@ def _judge_freshness(
         description=None if passed else "no complete fetch yet" if age is None else f"{rate(age, 3600):,.1f} hours old",
         metadata={"age_seconds": round(age, 1) if age is not None else -1.0, "interval_seconds": interval or -1.0},
     )
+
+
+def _loads(cursor: psycopg.Cursor[Any], source: str, stream: str) -> int:
+    cursor.execute(
+        "select count(*) from bindery.load_streams join bindery.loads l using (load_id) "
+        "where load_streams.source = %s and stream = %s and l.status = 'committed'",
+        (source, stream),
+    )
+    return int((cursor.fetchone() or (0,))[0])
 
 
 def count_rows(cursor: psycopg.Cursor[Any], table: str) -> int:

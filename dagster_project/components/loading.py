@@ -20,7 +20,7 @@ from dagster_project.components.report import stream_metadata
 from dagster_project.ingest.cards.base import SourceCard, StreamCard
 
 if TYPE_CHECKING:
-    from dagster_project.ingest.load.run import LoadReport
+    from dagster_project.ingest.load.report import LoadReport
     from dagster_project.ingest.runtime import Runtime
 
 
@@ -85,6 +85,9 @@ def load_streams(
     names = [stream.name for stream in selected.values()]
     limit = (config.limit or platform.debug_rows) or None
     report = _run(card, runtime, names, config.replay, limit)
+    for name, loaded in report.streams.items():
+        for warning in loaded.warnings:
+            context.log.warning(f"{card.source}.{name}: {warning}")
     checks = context.selected_asset_check_keys
     with reading(runtime) as cursor:
         unfinished = unfinished_streams(cursor, card.source, names) if _fetched_here(context, card) else {}

@@ -16,7 +16,7 @@ from dagster_project.ingest.cards.base import SourceCard, StreamCard
 if TYPE_CHECKING:
     import psycopg
 
-    from dagster_project.ingest.load.run import StreamLoad
+    from dagster_project.ingest.load.report import StreamLoad
 
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 8
@@ -50,9 +50,8 @@ def stream_metadata(
     history = load_history(cursor, card.source, stream.name)
     if history:
         metadata["rows_per_load"] = dg.MetadataValue.md(history_plot(history))
-    for name, value in (loaded.detail if loaded else {}).items():
-        if isinstance(value, int | float | str) and not isinstance(value, bool) and value:
-            metadata[f"detail_{name}"] = value
+    if loaded:
+        metadata |= {name: value for name, value in loaded.detail().items() if name not in metadata}
     return metadata
 
 
