@@ -1,0 +1,5 @@
+select
+    book_id,
+    author_id,
+    position
+from {{ ref("int_book_authors_unified") }}
