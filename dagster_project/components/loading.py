@@ -85,8 +85,8 @@ def load_streams(
     names = [stream.name for stream in selected.values()]
     limit = (config.limit or platform.debug_rows) or None
     report = _run(card, runtime, names, config.replay, limit)
-    for name, loaded in report.streams.items():
-        for warning in loaded.warnings:
+    for name, done in report.streams.items():
+        for warning in done.warnings:
             context.log.warning(f"{card.source}.{name}: {warning}")
     checks = context.selected_asset_check_keys
     with reading(runtime) as cursor:

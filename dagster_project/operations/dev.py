@@ -137,11 +137,13 @@ def serving(
         write_env_file(env_file, home.environment)
     servers = Servers(f"http://localhost:{port}", home)
     try:
-        for name, arguments in _commands(settings, port, code_only).items():
-            servers.processes[name] = _start(name, arguments, settings, home)
-        remember(home.path, servers.processes)
-        for _what, host, number in taken:
-            _wait(servers, host, number)
+        commands = _commands(settings, port, code_only)
+        _launch(servers, settings, {"code-server": commands.pop("code-server")})
+        # The others ask it for the definitions as soon as they run, and remember for a while if nobody answers.
+        _wait(servers, settings.code_host, settings.code_port)
+        if commands:
+            _launch(servers, settings, commands)
+            _wait(servers, LOOPBACK, port)
         yield servers
     finally:
         servers.stop()
@@ -158,6 +160,12 @@ def _commands(settings: Settings, port: int, code_only: bool) -> dict[str, list[
     web = [python, "-m", "dagster_webserver", "-w", workspace, "--host", LOOPBACK, "--port", str(port)]
     daemon = [python, "-m", "dagster._daemon", "run", "-w", workspace]
     return {"code-server": code, "webserver": web, "daemon": daemon}
+
+
+def _launch(servers: Servers, settings: Settings, commands: Mapping[str, list[str]]) -> None:
+    for name, arguments in commands.items():
+        servers.processes[name] = _start(name, arguments, settings, servers.home)
+    remember(servers.home.path, servers.processes)
 
 
 def _start(name: str, arguments: list[str], settings: Settings, home: Home) -> subprocess.Popen[bytes]:
