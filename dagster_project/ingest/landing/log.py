@@ -101,6 +101,10 @@ class Log(Protocol):
         """Give the objects that were announced and not landed yet."""
         ...
 
+    def mark_failed(self, landing_id: int, error: str) -> None:
+        """Say that an announced object can't be landed."""
+        ...
+
 
 class LandingLog:
     """The landing log in Postgres, over one connection."""
@@ -258,7 +262,8 @@ class LandingLog:
         """Give the newest landed object of each origin, for conditional requests and for telling what is new."""
         found = self._objects(
             f"select distinct on (origin) {_OBJECT} from bindery.landed where (source, stream) = (%s, %s) "
-            "and status = 'landed' and uri is not null order by origin, landing_id desc",
+            "and status = 'landed' and uri is not null and not exists (select from bindery.batches b where "
+            "b.batch_id = landed.batch_id and b.status = 'abandoned') order by origin, landing_id desc",
             [source, stream],
         )
         return {landed.origin: landed for landed in found}

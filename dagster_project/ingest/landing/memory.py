@@ -67,5 +67,8 @@ class MemoryLog:
         """Give nothing: what was announced waits for a fetch."""
         return []
 
+    def mark_failed(self, landing_id: int, error: str) -> None:
+        """Do nothing: nothing is ever announced here."""
+
     def _of(self, source: str, stream: str, partition: str) -> list[Batch]:
         return [b for b in self._batches if (b.source, b.stream, b.partition) == (source, stream, partition)]

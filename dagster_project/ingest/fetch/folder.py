@@ -1,0 +1,147 @@
+"""A folder's files: which ones a stream wants, which are whole, and what tells one observation of a file from another.
+
+Used by the fetch of files and by the look for new arrivals, so that both see the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dagster_project.ingest.landing.model import LandedObject
+
+UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".swp", ".filepart", "~")
+"""Ends of names that programs give to files they are still writing."""
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One observation of one file."""
+
+    path: Path
+    origin: str
+    """Path below the folder, with ``/``."""
+    size: int
+    mtime_ns: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell this observation from any other."""
+        return hashlib.sha256(f"{self.origin}\0{self.mtime_ns}\0{self.size}".encode()).hexdigest()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is kept with the landed file."""
+        modified = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
+        return {"mtime_ns": self.mtime_ns, "size": self.size, "modified_at": modified.isoformat()}
+
+    def seen_as(self, landed: LandedObject | None) -> bool:
+        """Tell whether a landed file is of this very observation, going by time and size alone."""
+        if landed is None:
+            return False
+        return (landed.meta.get("mtime_ns"), landed.meta.get("size")) == (self.mtime_ns, self.size)
+
+    def age(self) -> float:
+        """Seconds since it was last written; a time in the future counts as long ago."""
+        age = time.time() - self.mtime_ns / 1e9
+        return age if age >= -60 else float("inf")
+
+
+def find_files(folder: Path, patterns: Iterable[str]) -> Iterator[Found]:
+    """Find the regular files that match, below the folder and nowhere else.
+
+    Dot files, unfinished files and links that lead out of the folder are passed over; so is what vanishes meanwhile.
+    """
+    wanted = [_regex(pattern) for pattern in patterns]
+    root = folder.resolve()
+    for path in _walk(root):
+        origin = path.relative_to(root).as_posix()
+        if not any(regex.fullmatch(origin) for regex in wanted):
+            continue
+        try:
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                continue
+            facts = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(facts.st_mode):
+            yield Found(path, origin, facts.st_size, facts.st_mtime_ns)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith((".", "~$")) or entry.name.lower().endswith(UNFINISHED):
+            continue
+        # Links to folders aren't followed: they may lead out, or in circles.
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+@functools.lru_cache(maxsize=512)
+def _regex(pattern: str) -> re.Pattern[str]:
+    """Translate a pattern: ``*`` and ``?`` stay inside a folder, ``**/`` is any folders, ``[...]`` one of these."""
+    pattern = str(PurePosixPath(pattern))
+    out = []
+    position = 0
+    while position < len(pattern):
+        if pattern.startswith("**/", position):
+            out.append("(?:[^/]+/)*")
+            position += 3
+            continue
+        character = pattern[position]
+        if pattern.startswith("**", position):
+            out.append(".*")
+            position += 2
+            continue
+        end = pattern.find("]", position + 2) if character == "[" else -1
+        if end > 0:
+            inner = pattern[position + 1 : end].replace("\\", "\\\\")
+            out.append("[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]")
+            position = end + 1
+            continue
+        out.append({"*": "[^/]*", "?": "[^/]"}.get(character) or re.escape(character))
+        position += 1
+    return re.compile("".join(out), re.DOTALL)
+
+
+@functools.lru_cache(maxsize=4096)
+def hash_of(found: Found) -> str:
+    """Hash an observation's bytes; remembered, so that a file that was only touched is read once.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    digest = hashlib.sha256()
+    with found.path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_new(found: Found, last: LandedObject | None) -> bool:
+    """Tell whether a file holds other bytes than when it was last landed.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if last is None:
+        return True
+    if found.seen_as(last):
+        return False
+    return found.size != last.size or hash_of(found) != last.sha256
