@@ -42,8 +42,8 @@ OURS = {
     "log_truncate_on_rotation": "on",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
 }
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""For throw-away servers of tests: a power cut loses them, a crash of the server alone doesn't."""
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+"""For throw-away servers of tests: a power cut loses them, kill -9 of the server doesn't."""
 
 
 def make_cluster(home: Home, cluster: Path, binaries: Binaries, account: Account | None, *, durable: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,8 @@ from dagster_project.settings import Settings
 START_SECONDS = 300.0
 """Recovery after a crash reads the log since the last checkpoint: seconds on a laptop, minutes on a slow disk."""
 STOP_SECONDS = 60.0
+LAST_WORDS_SECONDS = 2.0
+NO_ROOM_BYTES = 1_000_000
 PORT_ATTEMPTS = 5
 PORT_WORDS = "could not bind"
 
@@ -262,18 +265,31 @@ def _wait(home: Home, cluster: Path, attempt: Attempt) -> Postmaster:
 
 
 def _failure(home: Home, cluster: Path, attempt: Attempt) -> Exception:
+    deadline = time.monotonic() + LAST_WORDS_SECONDS
+    while not any(word in (said := _said(home, cluster, attempt)) for word in ("FATAL", "PANIC")):
+        # The server is gone before its log's own process has written its last words.
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if PORT_WORDS in said:
+        return PortTakenError()
+    if (line := mentions_full_disk(said)) is not None:
+        return disk_full(cluster, line)
+    if (free := shutil.disk_usage(cluster).free) < NO_ROOM_BYTES:
+        # Too full even for the log to say so.
+        return disk_full(cluster, f"nothing, {free} bytes are free")
+    tail = "\n".join(said.strip().splitlines()[-15:])
+    return EmbeddedError(f"Postgres didn't start in {cluster}. It said:\n{tail}")
+
+
+def _said(home: Home, cluster: Path, attempt: Attempt) -> str:
     said = home.start_log.read_text(errors="replace") if home.start_log.exists() else ""
     if (log := _log_file(cluster)) is not None:
         with log.open(errors="replace") as file:
             size = log.stat().st_size
             file.seek(attempt.log_size if attempt.log_size <= size else 0)
             said += file.read()
-    if PORT_WORDS in said:
-        return PortTakenError()
-    if (line := mentions_full_disk(said)) is not None:
-        return disk_full(cluster, line)
-    tail = "\n".join(said.strip().splitlines()[-15:])
-    return EmbeddedError(f"Postgres didn't start in {cluster}. It said:\n{tail}")
+    return said
 
 
 def _log_file(cluster: Path) -> Path | None:
