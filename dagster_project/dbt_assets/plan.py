@@ -6,6 +6,7 @@ because a node's set contains the sets of everything before it (docs/decisions/0
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dagster_project.dbt_assets.manifest import Manifest, Node
@@ -25,9 +26,12 @@ class Step:
 def cut(manifest: Manifest) -> tuple[list[Step], dict[str, tuple[Node, str]]]:
     """Cut the project.
 
+    A test that compares relations of different steps, none of which comes after the other, becomes a check of the
+    first relation that depends on all of them.
+
     Returns:
-        The steps, and the tests that fit into none of them (with their relation): such a test compares relations of
-        different steps, none of which comes after the others, so it runs after both.
+        The steps, and the tests (with their relation) that even so fit into none of them: nothing depends on all that
+        they compare.
     """
     steps: dict[frozenset[str], Step] = {}
     for uid, node in manifest.assets.items():
@@ -40,11 +44,11 @@ def cut(manifest: Manifest) -> tuple[list[Step], dict[str, tuple[Node, str]]]:
         target = _target(manifest, node, parents, steps)
         if target is None:
             continue
-        step = steps[manifest.signature(target)]
-        if manifest.signature(uid) <= step.sources and parents <= _before(manifest, step):
-            step.tests[uid] = (node, target)
-        else:
+        later = _after_all(manifest, uid, parents, steps) if not _fits(manifest, steps, uid, target) else target
+        if later is None:
             loose[uid] = (node, target)
+        else:
+            steps[manifest.signature(later)].tests[uid] = (node, later)
     return sorted(steps.values(), key=lambda step: (len(step.sources), step.name)), loose
 
 
@@ -66,10 +70,26 @@ def _target(manifest: Manifest, test: Node, parents: set[str], steps: dict[froze
     return readers[0] if readers else None
 
 
-def _before(manifest: Manifest, step: Step) -> set[str]:
-    """Give what is there when the step runs: its own relations and everything that they depend on."""
+def _fits(manifest: Manifest, steps: dict[frozenset[str], Step], test: str, target: str) -> bool:
+    """Say whether all that a test reads is there when the step of its relation runs."""
+    step = steps[manifest.signature(target)]
+    return manifest.signature(test) <= step.sources and manifest.parents(test) <= _before(manifest, step.assets)
+
+
+def _after_all(manifest: Manifest, test: str, parents: set[str], steps: dict[frozenset[str], Step]) -> str | None:
+    """Give the relation with the fewest sources, by name the first, that depends on all that a test reads."""
+    fitting = (step for sources, step in steps.items() if manifest.signature(test) <= sources)
+    for step in sorted(fitting, key=lambda step: (len(step.sources), step.name)):
+        for uid in sorted(step.assets):
+            if parents <= _before(manifest, [uid]):
+                return uid
+    return None
+
+
+def _before(manifest: Manifest, relations: Iterable[str]) -> set[str]:
+    """Give relations with everything that they depend on."""
     seen: set[str] = set()
-    waiting = list(step.assets)
+    waiting = list(relations)
     while waiting:
         uid = waiting.pop()
         if uid not in seen:
