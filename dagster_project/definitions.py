@@ -69,7 +69,5 @@ def load_defs_folder() -> dg.Definitions:
     with warnings.catch_warnings():
         # Dagster's own loader uses parts of itself that are in beta, and a function that pydantic has deprecated.
         warnings.simplefilter("ignore")
-        return dg.Definitions.merge(
-            tree.build_defs_at_path(ROOT / "defs"),
-            dg.Definitions(component_tree=tree),
-        )
+        # Without `component_tree=`: with it the code server imports all those packages after all, at each start.
+        return tree.build_defs_at_path(ROOT / "defs")

@@ -1,0 +1,45 @@
+"""What loading the code location costs: every process of every run pays it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from dagster_project.definitions import ROOT
+
+FORBIDDEN = ("dagster_dbt", "dbt", "numpy", "pandas", "psycopg", "pyarrow", "requests", "selectolax", "python_calamine")
+MOST_SECONDS = 1.0
+"""On top of `import dagster`."""
+
+LOAD = """
+import json, sys, time
+start = time.process_time()
+import dagster
+imported = time.process_time()
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.reconstruct import initialize_repository_def_from_pointer
+pointer = ModuleCodePointer("dagster_project.definitions", "bindery", working_directory=sys.argv[1])
+initialize_repository_def_from_pointer(pointer)
+loaded = time.process_time()
+print(json.dumps({"seconds": loaded - imported, "modules": sorted(sys.modules)}))
+"""
+
+
+def load() -> tuple[float, set[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(ROOT.parent)], capture_output=True, text=True, check=True, timeout=60
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["seconds"], set(told["modules"])
+
+
+def test_loading_costs_less_than_a_second_over_dagster_itself() -> None:
+    load()  # parses dbt's project where that is due, and compiles modules
+    # Processor time, and the best of three: the figure is ours, not that of what else the machine does.
+    assert min(load()[0] for _ in range(3)) < MOST_SECONDS
+
+
+def test_loading_imports_nothing_heavy() -> None:
+    _, modules = load()
+    assert not modules.intersection(FORBIDDEN)
