@@ -18,7 +18,7 @@ def query(sql: str, parameters: tuple[Any, ...] = (), *, write: bool = False) ->
     settings = get_settings()
     warehouse.ensure_ready(settings)
     with warehouse.connect(settings, "loader") as connection, connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(sql, parameters)  # type: ignore[arg-type]  # constant texts of this module
+        cursor.execute(sql, parameters)
         rows = cursor.fetchall() if cursor.description else []
         if write:
             connection.commit()

@@ -1,4 +1,4 @@
-"""Signs of life on a terminal: one line a stream while it works; plain lines where nobody watches; JSON for machines."""
+"""Signs of life on a terminal: a line a stream while it works; plain lines in a pipe; JSON for machines."""
 
 from __future__ import annotations
 
