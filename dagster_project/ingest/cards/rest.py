@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dagster_project.ingest.cards.base import CardModel, Number, SecretText, SourceCard, StreamCard, Text
 from dagster_project.ingest.cards.http import HttpOptions
+
+
+def _jmespath(value: str) -> str:
+    import jmespath
+
+    try:
+        jmespath.compile(value)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ValueError(f"{value!r} is no JMESPath expression: {error}") from None
+    return value
+
+
+JmesPath = Annotated[str, AfterValidator(_jmespath)]
+"""Where something is in a JSON document, such as ``data.items`` (https://jmespath.org)."""
 
 
 class SinglePage(CardModel):
@@ -20,7 +34,7 @@ class JsonLink(CardModel):
     """The answer carries the next page's URL."""
 
     type: Literal["json_link"]
-    next_url_path: str = "next"
+    next_url_path: JmesPath = "next"
     """JMESPath of the next URL."""
 
 
@@ -39,7 +53,7 @@ class PageNumber(CardModel):
     base_page: int = 1
     size_param: str | None = None
     size: int | None = None
-    total_path: str | None = None
+    total_path: JmesPath | None = None
     """JMESPath of the number of pages; without it an empty page ends the stream."""
 
 
@@ -47,10 +61,10 @@ class Offset(CardModel):
     """Records are numbered."""
 
     type: Literal["offset"]
-    limit: int
+    limit: int = Field(gt=0)
     offset_param: str = "offset"
     limit_param: str = "limit"
-    total_path: str | None = None
+    total_path: JmesPath | None = None
     """JMESPath of the number of records; without it a page shorter than the limit ends the stream."""
 
 
@@ -58,10 +72,12 @@ class JsonCursor(CardModel):
     """The answer carries a token for the next request."""
 
     type: Literal["cursor"]
-    cursor_path: str
+    cursor_path: JmesPath
     """JMESPath of the token."""
     cursor_param: str = "cursor"
     """The request parameter that carries it."""
+    cursor_body_path: str | None = None
+    """Where it goes in the JSON body of a POST (names joined by dots), instead of a parameter."""
 
 
 class HeaderCursor(CardModel):
@@ -122,7 +138,7 @@ class Parent(CardModel):
     """This stream asks once per record of another stream of the same fetch."""
 
     stream: str
-    field: str
+    field: JmesPath
     """JMESPath into the parent's record."""
     placeholder: str
     """What ``{placeholder}`` in ``path`` or ``params`` stands for."""
@@ -139,7 +155,7 @@ class RestStream(StreamCard):
     params: dict[str, Text | int | float | bool] = Field(default_factory=dict)
     headers: dict[str, SecretText] = Field(default_factory=dict)
     json_body: dict[str, Any] | None = None
-    records: str | None = None
+    records: JmesPath | None = None
     """JMESPath of the list of records; without it the answer itself (a list, or one object)."""
     format: Literal["json", "jsonl"] = "json"
     paginator: Paginator = SinglePage()
@@ -147,7 +163,24 @@ class RestStream(StreamCard):
     """Stop after this many pages, as a bound; the stream counts as complete."""
     parent: Parent | None = None
     not_found: Literal["fail", "ignore"] = "fail"
-    """What a 404 means: an error, or no records."""
+    """What a 404 or 410 means: an error, or no (further) records."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.parent and self.cursor:
+            raise ValueError(f"stream {self.name!r}: a stream with `parent` can't have a `cursor` of its own")
+        if self.parent and "{" + self.parent.placeholder + "}" not in self.path + "".join(
+            map(str, self.params.values())
+        ):
+            raise ValueError(
+                f"stream {self.name!r}: {{{self.parent.placeholder}}} is neither in `path` nor in `params`, so that "
+                "every parent would ask the same"
+            )
+        if self.json_body is not None and self.method == "GET":
+            raise ValueError(f"stream {self.name!r}: `json_body` needs `method: POST`")
+        if self.format == "jsonl" and self.records is not None:
+            raise ValueError(f"stream {self.name!r}: in JSON Lines each line is a record: `records` says nothing")
+        return self
 
 
 class RestApiSourceCard(HttpOptions, SourceCard):
@@ -157,3 +190,17 @@ class RestApiSourceCard(HttpOptions, SourceCard):
     auth: Auth | None = None
     headers: dict[str, SecretText] = Field(default_factory=dict)
     streams: list[RestStream] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _parents_exist(self) -> Self:
+        parents = {stream.name: stream.parent.stream for stream in self.streams if stream.parent}
+        names = {stream.name for stream in self.streams}
+        for name, parent in parents.items():
+            if parent not in names:
+                raise ValueError(f"stream {name!r}: its parent {parent!r} is not among the streams {sorted(names)}")
+            line = [name]
+            while line[-1] in parents:
+                line.append(parents[line[-1]])
+                if line[-1] in line[:-1]:
+                    raise ValueError(f"streams are each other's parents: {' -> '.join(line)}")
+        return self

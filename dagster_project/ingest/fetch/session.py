@@ -54,8 +54,8 @@ class FetchSession:
         self.archive = Archive(runtime.landing)
         self.redactor = Redactor()
         self.report = FetchReport(card.source)
-        self.transient = True
-        """Whether every failure so far may pass."""
+        self.errors: dict[str, IngestError] = {}
+        """Why streams failed."""
         self._do = do
         self._lock = threading.RLock()
         self._told = 0.0
@@ -74,7 +74,7 @@ class FetchSession:
             lambda log: log.open_batch(self.card.source, stream, self.partition, fingerprint, self.full_refresh)
         )
         figures = self.figures(stream)
-        figures.resumed = figures.resumed or batch.resumed
+        figures.resumed = batch.resumed and batch.resume is not None
         figures.batch_id = batch.batch_id
         return StreamBatch(self, batch, figures)
 
@@ -85,7 +85,12 @@ class FetchSession:
     def fail(self, stream: str, error: IngestError) -> None:
         """Say that a stream failed where no batch of it is open; the others go on."""
         self.figures(stream).error = self.redactor.text(str(error))
-        self.transient = self.transient and error.transient
+        self.errors[stream] = error
+
+    @property
+    def transient(self) -> bool:
+        """Whether every failure may pass."""
+        return all(error.transient for error in self.errors.values())
 
     def log(self, work: Callable[[Log], T]) -> T:
         """Do something with the landing log, one thread at a time.
@@ -232,6 +237,12 @@ class StreamBatch:
     def warn(self, message: str) -> None:
         """Report something that a person should look at, once."""
         self.session.warn(self.stream, message)
+
+    def abandon(self, why: str) -> None:
+        """Give up what an interrupted fetch left, so that the stream begins anew in another batch."""
+        why = self.session.redactor.text(why)
+        self.warn(why)
+        self.session.log(lambda log: log.abandon(self.batch, why))
 
     def landed(self) -> Iterator[LandedObject]:
         """Give what the batch holds already."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _BATCH = (
     "batch_id, source, stream, partition, status, fingerprint, cursor_start, cursor_proposed, position, resume, "
-    "full_refresh, stats"
+    "full_refresh, stats, error"
 )
 _OBJECT = (
     "source, stream, fingerprint, origin, uri, sha256, size, media_type, meta, position, batch_id, landing_id, status, "
@@ -87,6 +87,10 @@ class Log(Protocol):
 
     def fail(self, batch: Batch, error: str, stats: dict[str, Any] | None = None) -> None:
         """Write why the batch stopped; it stays open."""
+        ...
+
+    def abandon(self, batch: Batch, why: str) -> None:
+        """Give a batch up; the next one starts where it started."""
         ...
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
@@ -243,6 +247,15 @@ class LandingLog:
         """
         batch.stats = batch.stats if stats is None else stats
         self._change_open(batch, "error = %s, stats = %s", [error, _json(batch.stats)])
+
+    def abandon(self, batch: Batch, why: str) -> None:
+        """Give a batch up; the next one starts where it started.
+
+        Raises:
+            LandingError: The batch isn't open any more.
+        """
+        self._change_open(batch, "status = 'abandoned', error = %s", [why])
+        batch.status, batch.error = "abandoned", why
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
         """Give the objects of a batch in the order of their positions."""

@@ -53,7 +53,11 @@ class MemoryLog:
 
     def fail(self, batch: Batch, error: str, stats: dict[str, Any] | None = None) -> None:
         """Keep why the batch stopped."""
-        batch.stats = {**(stats or {}), "error": error}
+        batch.stats, batch.error = stats or {}, error
+
+    def abandon(self, batch: Batch, why: str) -> None:
+        """Give a batch up."""
+        batch.status, batch.error = "abandoned", why
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
         """Give the objects of a batch in order."""

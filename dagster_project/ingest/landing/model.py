@@ -44,5 +44,7 @@ class Batch:
     resume: dict[str, Any] | None = None
     full_refresh: bool = False
     stats: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    """Why the last attempt stopped; None where none failed (a killed one leaves no word)."""
     resumed: bool = False
     """Whether an earlier, interrupted fetch opened it."""

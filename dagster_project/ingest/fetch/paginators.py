@@ -1,0 +1,319 @@
+"""Paginators: which request follows an answer. One small class per kind, all with the same two methods and a state.
+
+A paginator never looks at values of records. Its state is small and JSON-like, so that an interrupted fetch goes on
+from it in another process. That pages don't go round in circles is watched by ``Guard``, for all kinds alike: where a
+request or a page's records come a second time, the source is in error, not at its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+from urllib.parse import urljoin
+
+import jmespath
+import msgspec
+from requests.utils import parse_header_links
+
+from dagster_project.ingest.cards import rest as cards
+from dagster_project.ingest.errors import SourceError
+from dagster_project.ingest.fetch.message import Request
+
+PAGES = 1_000_000
+"""Pages of one paginator after which something is wrong, whatever the pages say."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """The part of a request that a paginator changes."""
+
+    url: str
+    params: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+
+    def with_params(self, **params: str) -> PageRequest:
+        """Set parameters."""
+        return replace(self, params={**self.params, **params})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a paginator sees of an answer."""
+
+    url: str
+    """Final, after redirects: what relative links are relative to."""
+    headers: Any
+    document: Any = None
+    """The decoded JSON; None where the answer isn't one document."""
+
+
+class Paginator(Protocol):
+    """Tells which request comes first, and which comes next."""
+
+    def first(self, request: PageRequest) -> PageRequest:
+        """Give the first request."""
+        ...
+
+    def next(self, page: Page, records: int) -> PageRequest | None:
+        """Give the request after this page with so many records; None at the end."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Give what ``restore`` needs in another process to go on with the request that was given last."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> PageRequest:
+        """Go on from a state; give the request to send."""
+        ...
+
+
+class _Stepping:
+    """What all paginators share: the request given last is all there is to remember, and a number of steps."""
+
+    warning: str | None = None
+    """What a person should know about how it ended."""
+
+    def __init__(self) -> None:
+        self._request = PageRequest("")
+        self._step = 0
+
+    def first(self, request: PageRequest) -> PageRequest:
+        self._request = self._begin(request)
+        return self._request
+
+    def next(self, page: Page, records: int) -> PageRequest | None:
+        following = self._follow(page, records)
+        self._step += 1
+        if following is None:
+            return None
+        if self._step >= PAGES:
+            raise SourceError(f"{page.url}: {PAGES} pages and no end; the pages don't end, or set `max_pages`")
+        self._request = following
+        return following
+
+    def state(self) -> dict[str, Any]:
+        return {"request": asdict(self._request), "step": self._step}
+
+    def restore(self, state: dict[str, Any]) -> PageRequest:
+        self._request = PageRequest(**state["request"])
+        self._step = state["step"]
+        return self._request
+
+    def _begin(self, request: PageRequest) -> PageRequest:
+        return request
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        raise NotImplementedError
+
+    def _link(self, page: Page, link: str) -> PageRequest:
+        # A link carries its parameters itself; a body, where there is one, is sent again.
+        return PageRequest(urljoin(page.url, link), body=self._request.body)
+
+
+class SinglePage(_Stepping):
+    """One request gives everything."""
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        return None
+
+
+class JsonLink(_Stepping):
+    """The answer carries the next page's URL."""
+
+    def __init__(self, card: cards.JsonLink) -> None:
+        super().__init__()
+        self._path = card.next_url_path
+        self._expression = jmespath.compile(card.next_url_path)
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        link = self._expression.search(page.document)
+        if link is None or link == "" or link is False:
+            return None
+        if not isinstance(link, str):
+            raise SourceError(f"{page.url}: the next URL at `{self._path}` is no text: {str(link)[:100]}")
+        return self._link(page, link)
+
+
+class HeaderLink(_Stepping):
+    """The next page is in the ``Link`` header."""
+
+    def __init__(self, card: cards.HeaderLink) -> None:
+        super().__init__()
+        self._rel = card.rel
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        for link in parse_header_links(page.headers.get("Link", "")):
+            if self._rel in link.get("rel", "").split():
+                return self._link(page, link["url"])
+        return None
+
+
+class PageNumber(_Stepping):
+    """Pages are numbered; without a total an empty one is the end."""
+
+    def __init__(self, card: cards.PageNumber) -> None:
+        super().__init__()
+        self._card = card
+        self._total = jmespath.compile(card.total_path) if card.total_path else None
+
+    def _begin(self, request: PageRequest) -> PageRequest:
+        if self._card.size_param and self._card.size:
+            request = request.with_params(**{self._card.size_param: str(self._card.size)})
+        return request.with_params(**{self._card.page_param: str(self._card.base_page)})
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        if records == 0:
+            return None
+        if self._total is not None and self._step + 1 >= _whole(self._total.search(page.document), "total_path", page):
+            return None
+        number = self._card.base_page + self._step + 1
+        return self._request.with_params(**{self._card.page_param: str(number)})
+
+
+class Offset(_Stepping):
+    """Records are numbered; without a total a page shorter than the limit is the end."""
+
+    def __init__(self, card: cards.Offset) -> None:
+        super().__init__()
+        self._card = card
+        self._total = jmespath.compile(card.total_path) if card.total_path else None
+
+    def _begin(self, request: PageRequest) -> PageRequest:
+        return request.with_params(**{self._card.limit_param: str(self._card.limit), self._card.offset_param: "0"})
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        # The records themselves are counted: an API may give fewer than it was asked for.
+        offset = int(self._request.params[self._card.offset_param]) + records
+        if self._total is not None:
+            total = _whole(self._total.search(page.document), "total_path", page)
+            if records == 0 and offset < total:
+                self.warning = f"{page.url} promised {total} records and ended after {offset}"
+            if records == 0 or offset >= total:
+                return None
+        elif records < self._card.limit:
+            return None
+        return self._request.with_params(**{self._card.offset_param: str(offset)})
+
+
+class JsonCursor(_Stepping):
+    """The answer carries a token for the next request, as a parameter or inside the body."""
+
+    def __init__(self, card: cards.JsonCursor) -> None:
+        super().__init__()
+        self._card = card
+        self._expression = jmespath.compile(card.cursor_path)
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        token = self._expression.search(page.document)
+        if token is None or token == "" or token is False:
+            return None
+        if not isinstance(token, str | int):
+            raise SourceError(f"{page.url}: the token at `{self._card.cursor_path}` is neither text nor number")
+        if self._card.cursor_body_path:
+            return replace(self._request, body=_with(self._request.body, self._card.cursor_body_path.split("."), token))
+        return self._request.with_params(**{self._card.cursor_param: str(token)})
+
+
+class HeaderCursor(_Stepping):
+    """A header of the answer carries a token for the next request."""
+
+    def __init__(self, card: cards.HeaderCursor) -> None:
+        super().__init__()
+        self._card = card
+
+    def _follow(self, page: Page, records: int) -> PageRequest | None:
+        token = page.headers.get(self._card.cursor_header)
+        return self._request.with_params(**{self._card.cursor_param: token}) if token else None
+
+
+def make_paginator(card: cards.Paginator) -> _Stepping:
+    """Make what a card's ``paginator`` asks for."""
+    match card:
+        case cards.SinglePage():
+            return SinglePage()
+        case cards.JsonLink():
+            return JsonLink(card)
+        case cards.HeaderLink():
+            return HeaderLink(card)
+        case cards.PageNumber():
+            return PageNumber(card)
+        case cards.Offset():
+            return Offset(card)
+        case cards.JsonCursor():
+            return JsonCursor(card)
+        case cards.HeaderCursor():
+            return HeaderCursor(card)
+
+
+class Guard:
+    """Watches that pages don't come a second time. Its memory is the landing log's: seed it with what is landed."""
+
+    digest_size: ClassVar[int] = 12
+
+    def __init__(self) -> None:
+        self._requests: set[str] = set()
+        self._pages: dict[str, int] = {}
+
+    def request(self, fingerprint: str, url: str) -> None:
+        """Refuse a request that was sent before.
+
+        Raises:
+            SourceError: It was: a next link or token that leads in a circle.
+        """
+        if fingerprint in self._requests:
+            raise SourceError(
+                f"{url} was read already ({len(self._pages)} pages so far), and is given as the next page again: the "
+                "source's pages lead in a circle. See `paginator` in the card"
+            )
+        self._requests.add(fingerprint)
+
+    def page(self, digest: str, url: str) -> None:
+        """Refuse records that came before.
+
+        Raises:
+            SourceError: They did: a source that ignores the page asked for, or gives its last one for ever.
+        """
+        before = self._pages.setdefault(digest, len(self._pages) + 1)
+        if before != len(self._pages):
+            raise SourceError(
+                f"{url} gives the same records as page {before} of this stream: the source ignores the parameter that "
+                "asks for a page, or repeats its last one. See `paginator` in the card (its parameter's name, "
+                "`total_path`), or bound it with `max_pages`"
+            )
+
+    def seed(self, fingerprint: str, digest: str | None) -> None:
+        """Remember a page that an interrupted fetch landed."""
+        self._requests.add(fingerprint)
+        if digest is not None:
+            self._pages.setdefault(digest, len(self._pages) + 1)
+
+    @classmethod
+    def digest(cls, records: Any) -> str:
+        """Give the hash of a page's records."""
+        try:
+            data = msgspec.json.encode(records)
+        except (TypeError, ValueError, msgspec.MsgspecError):
+            data = repr(records).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, digest_size=cls.digest_size).hexdigest()
+
+
+def fingerprint_of(method: str, request: PageRequest, scope: str = "") -> str:
+    """Give the identity of a request inside a batch: what is asked, not with which credentials."""
+    asked = Request(request.url, params=request.params).full_url
+    data = msgspec.json.encode([method, asked, request.body, scope])
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _whole(value: Any, what: str, page: Page) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise SourceError(f"{page.url}: `{what}` should lead to a whole number, got {str(value)[:100]!r}") from None
+
+
+def _with(body: Any, path: list[str], value: Any) -> Any:
+    """Give a copy of a JSON body with a value at a path."""
+    inner = body.get(path[0]) if isinstance(body, dict) else None
+    following = value if len(path) == 1 else _with(inner, path[1:], value)
+    return {**(body if isinstance(body, dict) else {}), path[0]: following}
