@@ -72,8 +72,8 @@ hooks: install-dev ## run the checks before every commit
 	@.venv/bin/pre-commit install
 
 .PHONY: docs
-docs: install ## write the generated pages anew: docs/settings.md and .env.example
-	@.venv/bin/python -m dagster_project.settings --write
+docs: install ## write the generated pages anew: settings, .env.example, the card schema
+	@.venv/bin/python -m dagster_project.cli.docs
 
 .PHONY: db-start
 db-start: install ## start the embedded Postgres
