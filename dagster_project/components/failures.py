@@ -23,6 +23,11 @@ _PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57P")
 """Connection lost, serialisation or deadlock, out of resources, lock not available, server going down."""
 
 
+def is_known(error: BaseException) -> bool:
+    """Say whether an error was raised on purpose, with words for people; any other keeps its traceback."""
+    return isinstance(getattr(error, "exit_code", None), int)
+
+
 def is_transient(error: BaseException) -> bool:
     """Say whether trying again may help."""
     transient = getattr(error, "transient", None)
@@ -50,6 +55,11 @@ def failure(error: Exception, what: str) -> dg.Failure:
     advice = next((ADVICE[name] for name in names if name in ADVICE), "")
     return dg.Failure(
         description=f"{what}: {error}" + (f"\n{advice}" if advice else ""),
-        metadata={"error": type(error).__name__, "transient": transient, "advice": advice or "see the log"},
+        metadata={
+            "error": type(error).__name__,
+            "transient": transient,
+            "advice": advice or "see the log",
+            "exit_code": int(getattr(error, "exit_code", 1)),
+        },
         allow_retries=transient,
     )

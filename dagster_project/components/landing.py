@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dagster_project.components import naming
 from dagster_project.components.facts import common_attributes, rate
-from dagster_project.components.failures import failure, is_transient
+from dagster_project.components.failures import failure, is_known, is_transient
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of
 from dagster_project.ingest.cards.base import SourceCard
 
@@ -80,7 +80,6 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
     Raises:
         dg.Failure: Nothing could be fetched; or something failed in a way that may pass, and a retry is left.
     """
-    from dagster_project.ingest.errors import IngestError
     from dagster_project.ingest.fetch.run import fetch_source
 
     platform = platform_of(context)
@@ -101,9 +100,9 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
         some_went_well = partial is not None and any(stream.sealed for stream in partial.streams.values())
         retries_left = is_transient(raised) and context.retry_number < card.retry.attempts
         if partial is None or not some_went_well or retries_left:
-            if isinstance(raised, IngestError):
-                raise failure(raised, f"fetching {card.source}") from raised
-            raise
+            if not is_known(raised):
+                raise
+            raise failure(raised, f"fetching {card.source}") from raised
         report, error = partial, raised
     for name, stream in report.streams.items():
         for warning in stream.warnings:

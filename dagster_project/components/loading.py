@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_project.components import naming
 from dagster_project.components.checks import check_specs, judge, unfinished_streams
 from dagster_project.components.facts import common_attributes, declared_columns
-from dagster_project.components.failures import failure
+from dagster_project.components.failures import failure, is_known
 from dagster_project.components.landing import retry_policy
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of, reading
 from dagster_project.components.report import stream_metadata
@@ -112,12 +112,16 @@ def load_streams(
 
 
 def _run(card: SourceCard, runtime: "Runtime", names: list[str], replay: str, limit: int | None) -> "LoadReport":
-    from dagster_project.ingest.errors import IngestError
-    from dagster_project.ingest.load.run import load_source
+    from dagster_project.ingest.load.run import Replay, load_source
 
+    if replay and replay != "all" and not replay.isdecimal():
+        raise dg.Failure(f"replay is `all` or the number of a load, got {replay!r}", allow_retries=False)
+    again = None if not replay else Replay(load_id=int(replay) if replay != "all" else None)
     try:
-        return load_source(card, runtime, streams=names, replay=replay or None, limit=limit)
-    except IngestError as error:
+        return load_source(card, runtime, streams=names, replay=again, limit=limit)
+    except Exception as error:
+        if not is_known(error):
+            raise
         raise failure(error, f"loading {card.source}") from error
 
 

@@ -177,7 +177,7 @@ class _Build:
                         if finished.good or self._is_verdict(finished):
                             yield self._event(connection, finished)
                 except DbtError as error:
-                    raise dg.Failure(str(error), allow_retries=False) from error
+                    raise dg.Failure(str(error), metadata={"exit_code": 2}, allow_retries=False) from error
         self._judge(dbt, {node.unique_id for node in rest})
 
     def _is_verdict(self, finished: Finished) -> bool:
@@ -227,7 +227,7 @@ class _Build:
             return
         if dbt.code < 0:
             told = f"dbt was killed by signal {-dbt.code}"
-            raise dg.Failure(f"{self.step.name}: {told}", metadata={"exit_code": dbt.code}, allow_retries=True)
+            raise dg.Failure(f"{self.step.name}: {told}", metadata={"exit_code": 1}, allow_retries=True)
         lines = [f"{self._name(end.unique_id)}: {end.status}: {_one(end.message)}" for end in broken]
         if not broken:
             lines += dbt.errors or [f"dbt ended with code {dbt.code} and no results"]
@@ -236,10 +236,16 @@ class _Build:
         text = "\n".join(lines)
         raise dg.Failure(
             f"{self.step.name}: {len(broken) or 'no'} of {len(asked)} nodes failed\n{text}",
-            metadata={"failed": len(broken), "skipped": len(skipped), "exit_code": dbt.code},
+            metadata={"failed": len(broken), "skipped": len(skipped), "exit_code": self._exit_code(broken)},
             # What the data or the SQL got wrong stays wrong; a lost connection doesn't.
             allow_retries=any(word in text.lower() for word in _PASSING),
         )
+
+    def _exit_code(self, broken: list[Finished]) -> int:
+        """Give 2 where dbt refused the project, 5 where the database refused a statement, 4 where only tests failed."""
+        if not broken:
+            return 2
+        return 5 if any(end.status == "error" for end in broken) else 4
 
 
 def _one(message: str | None) -> str:
