@@ -44,6 +44,12 @@ class DatabaseError(IngestError):
     exit_code = 5
 
 
+class TransientDatabaseError(DatabaseError):
+    """Postgres failed in a way that may pass: a broken connection, a lock held by somebody else."""
+
+    transient = True
+
+
 class LandingError(IngestError):
     """The archive of raw bytes is damaged or can't be written."""
 

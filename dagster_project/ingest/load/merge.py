@@ -1,0 +1,180 @@
+"""Merging: one row per key in the load, then new rows in, changed rows over, the others untouched.
+
+Works on tables that are there and filled: the target, and the temporary staging table of the load. A hash join decides
+(``MERGE``), because asking the key's index for each row (``ON CONFLICT``) takes three times as long: a million rows of
+which none is new 0.8 s against 2.4 s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import errors
+
+from dagster_project.ingest.load.names import LOAD_ID, quoted
+from dagster_project.ingest.load.schema import Table, add_key
+from dagster_project.ingest.load.session import Session
+
+KEPT: Final = "pg_temp.bindery_kept"
+"""Keys of refused rows: the source still has them, so that nothing is deleted for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows that shared a key within the load."""
+
+    rows: int = 0
+    """Rows that gave way."""
+    conflicts: int = 0
+    """Keys whose rows had different values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did."""
+
+    inserted: int
+    updated: int
+
+
+def settle_target(session: Session, table: Table, key: list[str], newest_by: list[str]) -> Duplicates:
+    """Leave one row per key in a freshly filled table and add its primary key.
+
+    The key's index is built after the rows: it takes a third of the time that growing it row by row does, and it is
+    the cheapest way to find out whether there are duplicates at all.
+    """
+    try:
+        with session.savepoint():
+            add_key(session, table, key)
+        return Duplicates()
+    except errors.UniqueViolation:
+        found = _settle(session, table.sql, key, newest_by, [c for c in table.types if c not in {*key, LOAD_ID}])
+        add_key(session, table, key)
+        return found
+
+
+def settle_staging(
+    session: Session, staging: str, key: list[str], newest_by: list[str], values: list[str]
+) -> Duplicates:
+    """Leave one row per key in the staging table."""
+    try:
+        with session.savepoint():
+            session.run(f"create unique index on {staging} ({', '.join(map(quoted, key))})")
+        return Duplicates()
+    except errors.UniqueViolation:
+        return _settle(session, staging, key, newest_by, values)
+
+
+def _settle(session: Session, table: str, key: list[str], newest_by: list[str], values: list[str]) -> Duplicates:
+    """Delete all rows of a key but the newest, then the last read: rows lie in the order in which they were read."""
+    keys = ", ".join(map(quoted, key))
+    order = ", ".join([*(f"{quoted(column)} desc nulls last" for column in newest_by), "ctid desc"])
+    session.run("drop table if exists pg_temp.bindery_losers")
+    session.run(
+        "create temp table bindery_losers on commit drop as select loser, winner from (select ctid as loser, "
+        f"first_value(ctid) over w as winner, row_number() over w as place from {table} "
+        f"window w as (partition by {keys} order by {order})) ranked where place > 1"
+    )
+    session.run("analyze pg_temp.bindery_losers")
+    conflicts = 0
+    if values:
+        conflicts = session.one(
+            f"select count(distinct winner) from pg_temp.bindery_losers x join {table} l on l.ctid = x.loser "
+            f"join {table} w on w.ctid = x.winner where {_differ('l', 'w', values)}"
+        )
+    rows = session.run(f"delete from {table} t using pg_temp.bindery_losers x where t.ctid = x.loser").rowcount
+    session.run("drop table pg_temp.bindery_losers")
+    return Duplicates(rows, conflicts)
+
+
+def _differ(left: str, right: str, columns: list[str]) -> str:
+    def row(side: str) -> str:
+        return f"row({', '.join(f'{side}.{quoted(column)}' for column in columns)})"
+
+    return f"{row(left)} is distinct from {row(right)}"
+
+
+def _same_key(left: str, right: str, key: list[str]) -> str:
+    return " and ".join(f"{left}.{quoted(column)} = {right}.{quoted(column)}" for column in key)
+
+
+def merge(
+    session: Session, table: Table, staging: str, key: list[str], newest_by: list[str], seen: list[str]
+) -> Merged:
+    """Bring staged rows (one per key) into the table; rows that are the same are not touched.
+
+    Args:
+        session: In the load's transaction, which has locked the table against other writers.
+        table: The target.
+        staging: The staging table, quoted.
+        key: Columns of the primary key.
+        newest_by: Columns of the tie-break: an older row never overwrites a newer one.
+        seen: Columns that the load has; the others keep their values.
+    """
+    values = [column for column in seen if column not in key]
+    names = ", ".join(map(quoted, seen))
+    staged = ", ".join(f"s.{quoted(column)}" for column in seen)
+    update = ""
+    if values:
+        sets = ", ".join(f"{quoted(column)} = s.{quoted(column)}" for column in values)
+        newer = _newer([column for column in newest_by if column in seen])
+        update = (
+            f"when matched and {_differ('t', 's', values)}{newer} then update set {sets}, {quoted(LOAD_ID)} = default "
+        )
+    before = _counted(session, table)
+    done = session.run(
+        f"merge into {table.sql} t using {staging} s on {_same_key('t', 's', key)} {update}"
+        f"when not matched then insert ({names}) values ({staged})"
+    ).rowcount
+    inserted = _counted(session, table) - before
+    return Merged(inserted, done - inserted)
+
+
+def _newer(columns: list[str]) -> str:
+    """Give the condition that the staged row is as new as the table's, or newer; NULL is oldest."""
+    condition = "true"
+    for column in reversed(columns):
+        staged, there = f"s.{quoted(column)}", f"t.{quoted(column)}"
+        condition = (
+            f"(({there} is null and {staged} is not null) or ({staged} > {there}) is true "
+            f"or ({staged} is not distinct from {there} and {condition}))"
+        )
+    return f" and {condition}" if columns else ""
+
+
+def _counted(session: Session, table: Table) -> int:
+    """Count insertions of this transaction; rows themselves where the server doesn't keep count.
+
+    ``MERGE`` only tells how many rows it changed in all, and counting a large table twice would cost more than merging.
+    """
+    return int(
+        session.one(
+            "select case when current_setting('track_counts')::boolean then pg_stat_get_xact_tuples_inserted(%s::oid) "
+            f"else (select count(*) from {table.sql}) end",
+            [table.oid],
+        )
+    )
+
+
+def delete_missing(session: Session, table: Table, staging: str, key: list[str]) -> int:
+    """Delete rows whose key is neither among the staged ones nor among those of refused rows (``make_kept``)."""
+    refused = " and ".join(f"k.{quoted(column)}::text = t.{quoted(column)}::text" for column in key)
+    return session.run(
+        f"delete from {table.sql} t where not exists (select from {staging} s where {_same_key('s', 't', key)}) "
+        f"and not exists (select from {KEPT} k where {refused})"
+    ).rowcount
+
+
+def make_kept(session: Session, table: Table, key: list[str]) -> None:
+    """Make the table that notes the keys of refused rows."""
+    session.run("drop table if exists pg_temp.bindery_kept")
+    lines = ", ".join(f"{quoted(column)} {table.types[column]}" for column in key)
+    session.run(f"create temp table bindery_kept ({lines}) on commit drop")
+
+
+def note_kept(session: Session, keys: list[tuple[str, ...]]) -> None:
+    """Note keys of refused rows."""
+    with session.connection.cursor() as cursor, cursor.copy(f"copy {KEPT} from stdin".encode()) as copy:
+        for values in keys:
+            copy.write_row(values)

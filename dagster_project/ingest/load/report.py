@@ -1,0 +1,113 @@
+"""What a load did, in numbers: for people, for the load log, for an orchestrator's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class StreamLoad:
+    """What a load did with one stream."""
+
+    table: str
+    """``raw.<source>__<stream>``."""
+    rows_read: int = 0
+    """Rows of the landed objects, refused ones included."""
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    """Rows that were removed: replaced, or no longer given by a complete fetch."""
+    duplicates: int = 0
+    """Rows that gave way to another of the same key within the load."""
+    conflicts: int = 0
+    """Keys whose rows within the load had different values, settled by the tie-break."""
+    quarantined: int = 0
+    bytes: int = 0
+    """Landed bytes read, before any compression of ours."""
+    objects: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds in ``read`` (open, decompress, parse), ``prove``, ``copy`` (waiting for Postgres), ``merge``."""
+    new_columns: list[str] = field(default_factory=list)
+    widened: dict[str, str] = field(default_factory=dict)
+    """Column -> what happened to its type, as ``bigint -> text``."""
+    dropped: list[str] = field(default_factory=list)
+    """Fields left out because the contract says so."""
+    codes: dict[str, int] = field(default_factory=dict)
+    """Quarantined rows by code."""
+    emptied: int = 0
+    """Empty texts that became NULL in columns whose type has no empty value."""
+    replaced_nul: int = 0
+    skipped: int = 0
+    """Rows at or below the cursor that an earlier batch has brought."""
+    superseded: int = 0
+    """Batches not read because a newer one holds everything."""
+    resolved: int = 0
+    """Rows that left the quarantine."""
+    table_rows: int | None = None
+    """Rows of the table afterwards, where the card's bounds asked for them."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read per second of the stream's load."""
+        return self.rows_read / self.seconds if self.seconds > 0 else 0.0
+
+    def detail(self) -> dict[str, Any]:
+        """Give what the load log keeps beside its columns: only what happened."""
+        values: dict[str, Any] = {
+            "conflicts": self.conflicts,
+            "objects": self.objects,
+            "batches": self.batches,
+            "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
+            "new_columns": self.new_columns,
+            "widened": self.widened,
+            "dropped": self.dropped,
+            "codes": self.codes,
+            "emptied": self.emptied,
+            "replaced_nul": self.replaced_nul,
+            "skipped": self.skipped,
+            "superseded": self.superseded,
+            "resolved": self.resolved,
+            "table_rows": self.table_rows,
+            "warnings": self.warnings,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Give everything as plain values, for an orchestrator or as JSON."""
+        return {
+            "table": self.table,
+            "rows_read": self.rows_read,
+            "inserted": self.inserted,
+            "updated": self.updated,
+            "unchanged": self.unchanged,
+            "deleted": self.deleted,
+            "duplicates": self.duplicates,
+            "quarantined": self.quarantined,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.rows_per_second),
+            **self.detail(),
+        }
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What one load did."""
+
+    load_id: int | None
+    """None where there was nothing to load."""
+    streams: dict[str, StreamLoad] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        return {
+            "load_id": self.load_id,
+            "seconds": round(self.seconds, 3),
+            "streams": {name: stream.to_metadata() for name, stream in self.streams.items()},
+        }
