@@ -75,7 +75,7 @@ class PackageIndex:
                 index.requests.append(self.path)
                 index.answer(self)
 
-            do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+            do_HEAD = do_GET
 
             def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
                 """Stay quiet."""

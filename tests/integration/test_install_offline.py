@@ -61,7 +61,6 @@ def test_the_fence_lets_loopback_through(tmp_path: Path) -> None:
 def test_the_whole_run_contacts_nothing_but_this_machine(tmp_path: Path) -> None:
     log = tmp_path / "log"
     settings = {"BINDERY_DATA_DIR": str(tmp_path / "data"), "BINDERY_DROP_DIR": str(tmp_path / "drop")}
-    settings |= {"SAMPLE_SCALE": "0.1"}
     script = '"$0" run; code=$?; "$0" world stop; "$0" db stop; exit $code'
     tmp_path.chmod(0o755)
 
