@@ -18,7 +18,7 @@ candidates as (
         products.product_id,
         books.book_id,
         1 as preference,
-        products.language_code is not distinct from books.language_code as is_same_language
+        coalesce(products.language_code = books.language_code, false) as is_same_language
     from products
     inner join books on products.title_key = books.title_key and {{ same_language }}
     inner join authors on
@@ -33,7 +33,7 @@ candidates as (
         products.product_id,
         books.book_id,
         2 as preference,
-        products.language_code is not distinct from books.language_code as is_same_language
+        coalesce(products.language_code = books.language_code, false) as is_same_language
     from products
     inner join books on
         products.main_title_key = books.main_title_key
@@ -54,7 +54,7 @@ candidates as (
         products.product_id,
         books.book_id,
         3 as preference,
-        products.language_code is not distinct from books.language_code as is_same_language
+        coalesce(products.language_code = books.language_code, false) as is_same_language
     from products
     inner join books on
         products.author_key is null

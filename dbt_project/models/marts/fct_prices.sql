@@ -14,9 +14,12 @@ with versions as (
 marked as (
     select
         *,
-        (lag(price) over product = price
-            and lag(currency_code) over product is not distinct from currency_code
-            and lag(valid_to) over product = valid_from) is not true as begins
+        coalesce(
+            lag(price) over product = price
+            and lag(coalesce(currency_code, '')) over product = coalesce(currency_code, '')
+            and lag(valid_to) over product = valid_from,
+            false
+        ) as continues
     from versions
     window product as (partition by product_id order by valid_from, valid_to nulls last)
 ),
@@ -24,7 +27,7 @@ marked as (
 numbered as (
     select
         *,
-        count(*) filter (where begins) over (
+        count(*) filter (where not continues) over (
             partition by product_id
             order by valid_from, valid_to nulls last
         ) as period
@@ -47,7 +50,8 @@ compared as (
     select
         *,
         case
-            when lag(currency_code) over product is not distinct from currency_code then lag(price) over product
+            when lag(coalesce(currency_code, '')) over product = coalesce(currency_code, '')
+                then lag(price) over product
         end as previous_price
     from periods
     window product as (partition by product_id order by period)
