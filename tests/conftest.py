@@ -107,6 +107,7 @@ def server_settings() -> Iterator[Settings]:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 ).returncode = 0  # it outlives us on purpose
+            warehouse.ensure_ready(Settings(**common))
             settings = Settings(**common, database_url=info.dsn)
         warehouse.ensure_ready(settings)
         yield settings

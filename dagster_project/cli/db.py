@@ -147,16 +147,17 @@ def psql(role: Role, database: str | None, arguments: tuple[str, ...]) -> None:
 @db.command()
 def migrate() -> None:
     """Bring databases, roles, passwords and our own tables to this release. May be repeated."""
-    from dagster_project import warehouse
+    from dagster_project.warehouse.bootstrap import bootstrap
     from dagster_project.warehouse.migrate import head
+    from dagster_project.warehouse.migrate import migrate as run_migrations
 
     settings = get_settings()
     if settings.database_url is None:
         from dagster_project import embedded
 
         embedded.start(settings)
-    warehouse.bootstrap(settings)
-    ran = warehouse.migrate(settings)
+    bootstrap(settings)
+    ran = run_migrations(settings)
     click.echo(f"ran {', '.join(ran)}" if ran else f"nothing to do: {settings.database_name} is at {head()}")
 
 

@@ -6,20 +6,16 @@ is used.
 
 from __future__ import annotations
 
-from dagster_project.warehouse.bootstrap import bootstrap
 from dagster_project.warehouse.connection import WarehouseError, WarehouseUnavailableError, connect
-from dagster_project.warehouse.migrate import migrate
 from dagster_project.warehouse.ready import ensure_ready
 from dagster_project.warehouse.scratch import clone_database, create_scratch, drop_scratch
 
 __all__ = [
     "WarehouseError",
     "WarehouseUnavailableError",
-    "bootstrap",
     "clone_database",
     "connect",
     "create_scratch",
     "drop_scratch",
     "ensure_ready",
-    "migrate",
 ]

@@ -15,7 +15,13 @@ from pydantic import SecretStr
 from dagster_project.secret_files import write_secret
 from dagster_project.settings import ROLES, Role, Settings, SettingsError, password_name
 from dagster_project.warehouse.connection import WarehouseError, advisory_lock, connect_admin
-from dagster_project.warehouse.grants import cluster_statements, database_statements, login, schema_statements
+from dagster_project.warehouse.grants import (
+    EXTENSION,
+    cluster_statements,
+    database_statements,
+    login,
+    schema_statements,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -170,9 +176,14 @@ def prepare_database(settings: Settings, database: str) -> None:
         WarehouseError: The login may not.
     """
     with connect_admin(settings, database) as admin, admin.transaction():
+        who = f"the login {admin.info.user!r}"
         run(
-            admin, schema_statements(), problem=f"the login {admin.info.user!r} can't prepare the database {database!r}"
+            admin,
+            [EXTENSION],
+            problem=f"{who} may not install pgvector in the database {database!r}; an administrator runs there: "
+            "create extension vector with schema public",
         )
+        run(admin, schema_statements(), problem=f"{who} can't prepare the database {database!r}")
         run(admin, [BOOKKEEPING, "alter table bindery.bootstrap owner to bindery_owner"])
         admin.execute(
             "insert into bindery.bootstrap values (1, %s, now()) "
@@ -187,7 +198,13 @@ def fingerprint(settings: Settings) -> str | None:
     Only the owner may read the stored one: it is salted with all passwords, but they needn't all be strong.
     """
     digest = hashlib.sha256()
-    for statement in (*cluster_statements(), *database_statements("x"), *schema_statements(), settings.database_login):
+    for statement in (
+        EXTENSION,
+        *cluster_statements(),
+        *database_statements("x"),
+        *schema_statements(),
+        settings.database_login,
+    ):
         digest.update(statement.encode() + b"\0")
     if settings.database_login == "own":
         for role in ROLES:

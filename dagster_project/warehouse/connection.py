@@ -76,7 +76,7 @@ def open_connection(dsn: SecretStr, name: str, *, autocommit: bool) -> psycopg.C
     try:
         return psycopg.connect(autocommit=autocommit, **parts)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).rstrip(".")
         hint = "" if "authentication" in said else ". `bindery db start` starts the embedded one"
         raise WarehouseUnavailableError(f"no connection to Postgres as {parts.get('user')}: {said}{hint}") from error
 

@@ -63,10 +63,12 @@ def database_statements(database: str) -> list[str]:
     ]
 
 
+EXTENSION = "create extension if not exists vector with schema public"
+
+
 def schema_statements() -> list[str]:
     """Give what holds inside a warehouse database."""
     statements = [
-        "create extension if not exists vector with schema public",
         "revoke all on schema public from public",
         f"grant usage on schema public to {logins(CONNECTING)}",
     ]

@@ -72,19 +72,33 @@ def clone_database(settings: Settings, name: str, *, force: bool = False) -> Non
             admin.execute(
                 "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", (source,)
             ).fetchall()
+        # Postgres itself would wait five seconds before it says so.
+        _check_unused(admin, source)
         try:
             _copy(admin, settings, source, name, "bindery clone")
         except psycopg.errors.DuplicateDatabase:
             raise WarehouseError(f"there is a database {name!r} already: choose another name") from None
         except psycopg.errors.ObjectInUse:
-            users = admin.execute(
-                "select application_name, count(*) from pg_stat_activity where datname = %s group by 1 order by 1",
-                (source,),
-            ).fetchall()
-            listed = ", ".join(f"{count} x {who or 'unnamed'}" for who, count in users)
-            raise WarehouseError(
-                f"{source!r} can't be copied while somebody is connected to it ({listed}): stop that, or use --force"
-            ) from None
+            _check_unused(admin, source)
+            raise
+
+
+def _check_unused(admin: psycopg.Connection[Any], database: str) -> None:
+    """Refuse to copy a database that somebody is connected to.
+
+    Raises:
+        WarehouseError: Names who is.
+    """
+    users = admin.execute(
+        "select coalesce(nullif(application_name, ''), 'unnamed'), count(*) from pg_stat_activity "
+        "where datname = %s and backend_type = 'client backend' group by 1 order by 1",
+        (database,),
+    ).fetchall()
+    if users:
+        listed = ", ".join(f"{count} x {who}" for who, count in users)
+        raise WarehouseError(
+            f"{database!r} can't be copied while somebody is connected to it ({listed}): stop that, or use --force"
+        )
 
 
 def _check_name(settings: Settings, name: str) -> None:
