@@ -88,6 +88,7 @@ class _StreamOfFiles:
             fingerprint = repr((1, str(self._folder), sorted(self._stream.files)))
             with session.open(name, fingerprint) as batch:
                 before = {landed.fingerprint for landed in batch.landed()}
+                batch.figures.resumed = bool(before)
                 for found in new:
                     if found.fingerprint not in before:
                         self._land(batch, found, last.get(found.origin), announced.get(found.origin))

@@ -115,6 +115,8 @@ class _Crawl:
                 for landed in batch.landed():
                     if landed.observed_at is None or landed.observed_at > fresh:
                         self.done.setdefault(landed.fingerprint, landed)
+            for stream in self.streams:
+                self.session.figures(stream.name).resumed = bool(self.done)
             self._fill()
             stopped = self._walk()
             self.tally.judge(self.handled, self.card.crawl.max_dead_rate)
