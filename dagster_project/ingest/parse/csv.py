@@ -379,7 +379,7 @@ class _Reader:
         _, next_line = line_end(text, position, self.dialect.newline)
         if record.lines == 1 and not record.open:
             return None if fits else ("ragged_row", self._ragged(text[position : record.end]), record.end)
-        if fits and not record.open and not record.stray:
+        if fits and not record.open and not record.stray and record.lines <= MAX_LINES:
             return None
         message = "a quote is opened and not closed where the row ends; the following lines are read by themselves"
         if record.open or not fits:

@@ -24,18 +24,6 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_WESTERN = {
-    "latin_1",
-    "cp1252",
-    "iso8859_15",
-    "iso8859_14",
-    "cp850",
-    "cp437",
-    "cp858",
-    "mac_roman",
-    "cp1140",
-    "hp_roman8",
-}
 _TRUSTED = {
     "cp1250", "iso8859_2", "cp1251", "koi8_r", "cp866", "iso8859_5", "cp1253", "iso8859_7", "cp1254", "iso8859_9",
     "cp1255", "iso8859_8", "cp1256", "iso8859_6", "cp1257", "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949", "big5",
@@ -169,11 +157,12 @@ def _guess(sample: bytes) -> str:
             size += len(line)
             if size > 32 * 1024:
                 break
-    best = from_bytes(b"".join(telling), steps=5, chunk_size=1024).best()
-    if best is None or best.encoding in _WESTERN or best.encoding not in _TRUSTED:
+    found = from_bytes(b"".join(telling), steps=5, chunk_size=1024)
+    best = found.best()
+    if best is None or best.encoding not in _TRUSTED or best.coherence < 0.2:
         return "cp1252"
-    if best.coherence < 0.2:
-        return "cp1252"
+    if any(each.encoding == "cp1252" and each.chaos <= best.chaos + 0.01 for each in found):
+        return "cp1252"  # reads as well, and is the likelier by far
     return codecs.lookup(best.encoding).name
 
 
