@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -28,7 +28,14 @@ from dagster_project.ingest.fetch.auth import Auth, Credentials, Fixed, basic
 from dagster_project.ingest.fetch.body import Truncated, read_body
 from dagster_project.ingest.fetch.limiter import Breaker, Limiter, Limiters
 from dagster_project.ingest.fetch.message import Answer, Request, RequestFailed, retry_after, with_params
-from dagster_project.ingest.fetch.network import ForbiddenTarget, GuardedAdapter, Hosts, host_of, without_login
+from dagster_project.ingest.fetch.network import (
+    ForbiddenTarget,
+    GuardedAdapter,
+    Hosts,
+    host_of,
+    join_url,
+    without_login,
+)
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import StreamFetch
 
@@ -236,7 +243,7 @@ class HttpClient:
                 return answer
 
     def _redirected(self, answer: Answer, method: str, url: str, request: Request) -> tuple[str, str]:
-        target = self.hosts.upgrade(urljoin(url, answer.headers["Location"]))
+        target = self.hosts.upgrade(join_url(url, answer.headers["Location"]))
         self._check(target, f"{answer.url} redirects")
         if answer.status in {301, 302, 303} and method == "POST":
             method = "GET"

@@ -11,7 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -43,6 +43,18 @@ def split_url(url: str) -> SplitResult:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ForbiddenTarget(f"{url!r}: only http:// and https:// URLs with a host are fetched")
     return parts
+
+
+def join_url(base: str, link: str) -> str:
+    """Give the whole URL of a link.
+
+    Raises:
+        ForbiddenTarget: It is no URL.
+    """
+    try:
+        return urljoin(base, link)
+    except ValueError as error:
+        raise ForbiddenTarget(f"{link!r} is no URL: {error}") from None
 
 
 def host_of(parts: SplitResult) -> str:

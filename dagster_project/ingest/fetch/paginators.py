@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urljoin
 
 import jmespath
 import msgspec
@@ -19,6 +18,7 @@ from requests.utils import parse_header_links
 from dagster_project.ingest.cards import rest as cards
 from dagster_project.ingest.errors import SourceError
 from dagster_project.ingest.fetch.message import Request
+from dagster_project.ingest.fetch.network import join_url
 
 PAGES = 1_000_000
 """Pages of one paginator after which something is wrong, whatever the pages say."""
@@ -108,7 +108,7 @@ class _Stepping:
 
     def _link(self, page: Page, link: str) -> PageRequest:
         # A link carries its parameters itself; a body, where there is one, is sent again.
-        return PageRequest(urljoin(page.url, link), body=self._request.body)
+        return PageRequest(join_url(page.url, link), body=self._request.body)
 
 
 class SinglePage(_Stepping):
