@@ -48,25 +48,41 @@ def real_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _only_loopback() -> Iterator[None]:
     """Refuse every connection of this process to another machine."""
-    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+    own_names = LOOPBACK | {socket.gethostname(), "None"}
 
-    def check(self: socket.socket, address: Any) -> None:
-        if self.family in {socket.AF_INET, socket.AF_INET6}:
-            host = str(address[0])
-            if host not in LOOPBACK and not host.startswith("127."):
-                raise RuntimeError(f"a test tried to reach {host}: tests only talk to this machine")
+    def check(host: str) -> None:
+        if host not in own_names and not host.startswith("127."):
+            raise RuntimeError(f"a test tried to reach {host}: tests only talk to this machine")
+
+    def check_socket(self: socket.socket, address: Any) -> None:
+        if self.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        try:
+            check(str(address[0]))
+        except RuntimeError:
+            # Whoever opened it may not expect this error; an open socket would be one more.
+            self.close()
+            raise
 
     def checked_connect(self: socket.socket, address: Any) -> None:
-        check(self, address)
+        check_socket(self, address)
         connect(self, address)
 
     def checked_connect_ex(self: socket.socket, address: Any) -> int:
-        check(self, address)
+        check_socket(self, address)
         return connect_ex(self, address)
+
+    def checked_resolve(host: Any, *arguments: Any, **keywords: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if not name.replace(".", "").isdigit() and ":" not in name:
+            check(name)
+        return resolve(host, *arguments, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", checked_connect)
         patch.setattr(socket.socket, "connect_ex", checked_connect_ex)
+        patch.setattr(socket, "getaddrinfo", checked_resolve)
         yield
 
 
