@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import threading
 import time
@@ -134,9 +135,8 @@ def rows(runtime: Runtime, source_card: WebSourceCard, objects: list[LandedObjec
     archive = Archive(runtime.landing)
     found = []
     for obj in objects:
-        for chunk in read(
-            source_card, source_card.streams[0], obj, lambda obj=obj: archive.open(obj.uri or "", obj.sha256)
-        ):
+        opener = functools.partial(archive.open, obj.uri or "", obj.sha256)
+        for chunk in read(source_card, source_card.streams[0], obj, opener):
             names = list(chunk.columns)
             values = zip(*(chunk.columns[name].values.to_pylist() for name in names), strict=True)
             found += [dict(zip(names, row, strict=True)) for row in values]

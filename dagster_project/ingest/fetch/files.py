@@ -76,27 +76,35 @@ class _StreamOfFiles:
         if not self._folder.is_dir():
             session.warn(name, f"the folder {self._folder} isn't there: no files; make it, or correct `path`")
             return
+        opened = session.log(lambda log: log.open_one(session.card.source, name, session.partition))
+        # An open batch is taken up first: if the card has changed it is abandoned, and what it held counts as unseen.
+        batch = self._open() if opened is not None else None
         last = {} if session.full_refresh else session.last_seen(name)
-        announced = {
-            landed.origin: landed for landed in session.log(lambda log: log.announced(session.card.source, name))
-        }
         new, waiting = self._new(last)
         if session.limit is not None:
             new = new[:1]
-        opened = session.log(lambda log: log.open_one(session.card.source, name, session.partition))
-        if new or opened is not None:
-            fingerprint = repr((1, str(self._folder), sorted(self._stream.files)))
-            with session.open(name, fingerprint) as batch:
-                before = {landed.fingerprint for landed in batch.landed()}
-                batch.figures.resumed = bool(before)
-                for found in new:
-                    if found.fingerprint not in before:
-                        self._land(batch, found, last.get(found.origin), announced.get(found.origin))
+        if new and batch is None:
+            batch = self._open()
+        if batch is not None:
+            with batch:
+                self._land_all(batch, new)
                 complete = session.full_refresh and session.limit is None and not (self._errors or waiting)
                 batch.seal(complete=complete)
         self._settle_announced(waiting)
         if self._errors:
             session.fail(name, _failure(self._errors, self._transient))
+
+    def _open(self) -> StreamBatch:
+        return self._session.open(self._stream.name, repr((1, str(self._folder), sorted(self._stream.files))))
+
+    def _land_all(self, batch: StreamBatch, new: list[Found]) -> None:
+        source, name = self._session.card.source, self._stream.name
+        announced = {landed.origin: landed for landed in self._session.log(lambda log: log.announced(source, name))}
+        before = {landed.fingerprint for landed in batch.landed()}
+        batch.figures.resumed = bool(before)
+        for found in new:
+            if found.fingerprint not in before:
+                self._land(batch, found, announced.get(found.origin))
 
     def _new(self, last: dict[str, LandedObject]) -> tuple[list[Found], list[str]]:
         """List the files to land, in order, and those that are too young."""
@@ -134,9 +142,7 @@ class _StreamOfFiles:
             new.sort(key=lambda each: each.origin)
         return new, waiting
 
-    def _land(
-        self, batch: StreamBatch, found: Found, last: LandedObject | None, announced: LandedObject | None
-    ) -> None:
+    def _land(self, batch: StreamBatch, found: Found, announced: LandedObject | None) -> None:
         """Land one file, unless it can't be read or never stands still."""
         now: Found | None = found
         for _ in range(_TRIES):
@@ -199,10 +205,14 @@ class _Steady:
     def __init__(self, file: Any, found: Found) -> None:
         self._file = file
         self._found = found
+        self._read = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Give bytes; at the end check that nothing moved."""
         data: bytes = self._file.read(size)
+        self._read += len(data)
+        if self._read > self._found.size:  # a file may grow faster than it is read
+            raise FileChanged(f"{self._found.origin} grew while it was read")
         if not data or size < 0:
             self._check()
         return data

@@ -161,7 +161,8 @@ def _guess(sample: bytes) -> str:
     best = found.best()
     if best is None or best.encoding not in _TRUSTED or best.coherence < 0.2:
         return "cp1252"
-    if any(each.encoding == "cp1252" and each.chaos <= best.chaos + 0.01 for each in found):
+    western = next((each for each in found if each.encoding == "cp1252"), None)
+    if western is not None and western.chaos <= best.chaos + 0.01 and western.coherence >= best.coherence - 0.005:
         return "cp1252"  # reads as well, and is the likelier by far
     return codecs.lookup(best.encoding).name
 
