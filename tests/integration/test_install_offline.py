@@ -57,7 +57,7 @@ def test_the_fence_lets_loopback_through(tmp_path: Path) -> None:
     assert not lines(log, "refused")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_whole_run_contacts_nothing_but_this_machine(tmp_path: Path) -> None:
     log = tmp_path / "log"
     settings = {"BINDERY_DATA_DIR": str(tmp_path / "data"), "BINDERY_DROP_DIR": str(tmp_path / "drop")}
