@@ -9,7 +9,6 @@ database or a service does with a setting belongs to them.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dagster_project.database_urls import with_parts
 from dagster_project.secret_files import folder_signature
+from dagster_project.settings_errors import explain, explain_missing
 from dagster_project.settings_layers import (
     ENV_FILE_VARIABLE,
     PLAIN_NAMES,
@@ -210,7 +210,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**arguments)
         except ValidationError as error:
-            raise SettingsError(_explain(error, type(self), arguments)) from None
+            raise SettingsError(explain(error, type(self), os.environ, arguments)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
         if info is None:
             if (found := self._layers().find(setting_names(field))) is not None:
                 return found.value
-            raise MissingSettingError(_missing(name, "a card's setting", setting_names(field), self, kind="setting"))
+            raise MissingSettingError(self._missing(name, "a card's setting", setting_names(field), kind="setting"))
         value = getattr(self, field)
         if isinstance(value, SecretStr):
             raise SettingsError(f"{name} is a secret: a card refers to it as {{secret: {name}}}")
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
             value = self._computed(field)
         if value is None:
             hint = " The sample world isn't running: `bindery world start`." if field in LIVE_URLS else ""
-            raise MissingSettingError(_missing(name, info.description or "", setting_names(field), self) + hint)
+            raise MissingSettingError(self._missing(name, info.description or "", setting_names(field)) + hint)
         return str(value)
 
     def resolve_secret(self, name: str) -> SecretStr:
@@ -314,7 +314,7 @@ class Settings(BaseSettings):
             return value
         names = (name, name.upper(), PREFIX + name.upper())
         if (found := self._layers().find(names)) is None:
-            raise MissingSettingError(_missing(name, "a secret", (name.upper(),), self, kind="secret"))
+            raise MissingSettingError(self._missing(name, "a secret", (name.upper(),), kind="secret"))
         return SecretStr(found.value)
 
     def find_secret(self, name: str) -> SecretStr | None:
@@ -338,6 +338,13 @@ class Settings(BaseSettings):
             "dagster_home": self.dagster_home_path,
         }
         return others.get(field)
+
+    def _missing(
+        self, name: str, expected: str, names: tuple[str, ...], kind: Literal["setting", "secret"] = "setting"
+    ) -> str:
+        dotenv = env_file(os.environ, self.project_dir)
+        known = list(type(self).model_fields) if kind == "setting" else []
+        return explain_missing(name, expected, names, kind, dotenv, self.secrets_path, known)
 
     def _layers(self) -> Layers:
         return read_layers(os.environ, self.project_dir, {"data_dir": self.data_dir, "secrets_dir": self.secrets_dir})
@@ -395,40 +402,6 @@ def _world_url(path: Path, field: str) -> str | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, str) else None
-
-
-def _missing(
-    name: str, expected: str, names: tuple[str, ...], settings: Settings, kind: Literal["setting", "secret"] = "setting"
-) -> str:
-    expected = expected.rstrip(".")
-    known = difflib.get_close_matches(name.lower(), list(type(settings).model_fields), n=1) if kind == "setting" else []
-    hint = f" Did you mean {known[0]!r}?" if known and known[0] != name.lower() else ""
-    return (
-        f"{kind} {name!r} has no value (expected: {expected}). Set {names[0]} in the environment or in "
-        f"{env_file(os.environ, settings.project_dir)}, name a file with {names[0]}_FILE, or put the value into "
-        f"{settings.secrets_path / names[0].lower()}.{hint}"
-    )
-
-
-def _explain(error: ValidationError, model: type[Settings], arguments: Mapping[str, Any]) -> str:
-    """Say per wrong setting what came from where and what was expected; a secret's value is not repeated."""
-    project_dir = Path(arguments.get("project_dir") or default_project_dir(os.environ)).absolute()
-    layers = read_layers(os.environ, project_dir, arguments)
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        field = str(problem["loc"][0]) if problem["loc"] else ""
-        reason = problem["msg"].removeprefix("Value error, ")
-        info = model.model_fields.get(field)
-        if info is None:
-            near = difflib.get_close_matches(field, list(model.model_fields), n=1)
-            lines.append(f"{field}: {reason}" + (f" Did you mean {near[0]!r}?" if near else "") if field else reason)
-            continue
-        found = None if field in arguments else layers.find(setting_names(field))
-        value = arguments.get(field, found.value if found else None)
-        shown = "" if "Secret" in str(info.annotation) else f", got {str(value)!r}"
-        where = found.where if found else "argument"
-        lines.append(f"{setting_names(field)[0]} ({where}): {reason}{shown}. It is: {info.description}")
-    return "\n".join(lines)
 
 
 _cached: tuple[object, Settings] | None = None

@@ -88,7 +88,9 @@ def start(settings: Settings, *, durable: bool = True) -> ServerInfo:
         return info
     with home.locked():
         account = unprivileged_account(settings.embedded_user)
-        if (postmaster := find_postmaster(cluster)) is not None:
+        # Asked again: whoever had the lock may just have decided where the cluster is.
+        cluster = home.cluster()
+        if (postmaster := _wait_for_other(cluster)) is not None:
             return _adopt(home, cluster, postmaster)
         try:
             return _start(home, account, durable=durable)
@@ -160,7 +162,6 @@ def _info(
 
 def _adopt(home: Home, cluster: Path, postmaster: Postmaster) -> ServerInfo:
     """Take over a server whose starter was killed before it wrote down that it runs."""
-    postmaster = _wait(home, cluster, Attempt(postmaster.pid, 0))
     password = cluster_files.existing_password(home)
     if password is None:
         raise EmbeddedError(f"{home.password_file} is gone: `bindery db stop` and `start` make a new password")
@@ -195,10 +196,13 @@ def _start(home: Home, account: Account | None, *, durable: bool) -> ServerInfo:
         except PortTakenError:
             port = free_port()
             continue
-        home.remember(Remembered(port, binaries.version))
+        # Not always ours: a server that a killed starter left before it had its pid file may have been quicker.
+        assert postmaster.port is not None
+        home.remember(Remembered(postmaster.port, binaries.version))
         password = cluster_files.existing_password(home)
         assert password is not None
-        return _info(home, cluster, postmaster, binaries.version, password, started=True)
+        ours = postmaster.pid == attempt.pid
+        return _info(home, cluster, postmaster, binaries.version, password, started=ours)
     raise EmbeddedError(f"no free port on 127.0.0.1 after {PORT_ATTEMPTS} attempts, the last was {port}")
 
 
@@ -262,6 +266,18 @@ def _wait(home: Home, cluster: Path, attempt: Attempt) -> Postmaster:
             raise _failure(home, cluster, attempt)
         time.sleep(0.01)
     raise EmbeddedError(f"Postgres isn't ready after {START_SECONDS:.0f} s; its log: {_log_file(cluster)}")
+
+
+def _wait_for_other(cluster: Path) -> Postmaster | None:
+    """Give the server that is there once it takes connections; None where there is none, or it was just ending."""
+    deadline = time.monotonic() + START_SECONDS
+    while (postmaster := find_postmaster(cluster)) is not None and not postmaster.ready:
+        if time.monotonic() > deadline:
+            raise EmbeddedError(
+                f"Postgres (pid {postmaster.pid}) neither starts nor ends; its log: {_log_file(cluster)}"
+            )
+        time.sleep(0.01)
+    return postmaster
 
 
 def _failure(home: Home, cluster: Path, attempt: Attempt) -> Exception:

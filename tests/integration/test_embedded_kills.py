@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -138,6 +139,20 @@ def test_a_pid_of_a_zombie(made: Settings) -> None:
         zombie.wait()
 
 
+def test_a_server_that_is_just_ending_is_followed_by_a_new_one(made: Settings) -> None:
+    info = embedded.start(made, durable=False)
+    connection = psycopg.connect(info.dsn.get_secret_value())
+    connection.execute("select 1")
+    os.kill(info.pid, signal.SIGTERM)  # it waits for its sessions
+    wait_for(lambda: embedded.status(made).state == "starting")
+    thread = threading.Timer(0.3, connection.close)
+    thread.start()
+    again = embedded.start(made, durable=False)
+    thread.join()
+    assert again.pid != info.pid
+    assert works(again)
+
+
 @pytest.mark.parametrize("torn", ["", "12", "garbage\n"])
 def test_a_torn_pid_file(made: Settings, torn: str) -> None:
     info = embedded.start(made, durable=False)
@@ -146,7 +161,13 @@ def test_a_torn_pid_file(made: Settings, torn: str) -> None:
     assert works(embedded.start(made, durable=False))
 
 
-def test_three_starters_at_once_make_one_server(fresh: Settings) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["open", "closed home"])
+def test_three_starters_at_once_make_one_server(mode: int) -> None:
+    with place(mode) as data_dir:
+        _three_at_once(Settings(data_dir=data_dir))
+
+
+def _three_at_once(fresh: Settings) -> None:
     processes = [starter(fresh.data_dir) for _ in range(3)]
     said = [process.communicate(timeout=60)[0].split() for process in processes]
     assert {words[0] for words in said} == {"up"}, said
@@ -171,7 +192,11 @@ def test_kill_9_of_the_starter_while_it_makes_the_cluster(fresh: Settings) -> No
 
 KILL_POINTS = {
     "before the server": "server._spawn = lambda *a: (print('here', flush=True), time.sleep(60))",
-    "right after the server's start": "server._wait = lambda *a: (print('here', flush=True), time.sleep(60))",
+    "before the server has its pid file": "server._wait = lambda *a: (print('here', flush=True), time.sleep(60))",
+    "while the server starts": (
+        "server._wait = lambda home, cluster, attempt: ([time.sleep(0.005) for _ in "
+        "iter(lambda: (cluster / 'postmaster.pid').exists(), True)], print('here', flush=True), time.sleep(60))"
+    ),
     "before the port is written down": "server.Home.remember = lambda *a: (print('here', flush=True), time.sleep(60))",
     "before the cluster is in place": "cluster.Path.rename = lambda *a: (print('here', flush=True), time.sleep(60))",
     "before the password is kept": "cluster.write_secret = lambda *a: (print('here', flush=True), time.sleep(60))",
@@ -194,5 +219,8 @@ def _kill_the_starter(fresh: Settings, where: str) -> None:
     assert works(info)
     assert find_postmaster(info.data_dir) is not None
     assert embedded.start(fresh).pid == info.pid
-    if where in {"right after the server's start", "before the port is written down"}:
+    remembered = Home(fresh.data_dir).remembered()
+    assert remembered is not None
+    assert remembered.port == info.port
+    if where in {"while the server starts", "before the port is written down"}:
         assert not info.started, "the server that the killed one started is taken over"
