@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 8192
 """Rows that Arrow writes at a time."""
-_SLICE: Final = 65_536
-"""Rows whose CSV is in memory at a time."""
+_SLICE: Final = 1024 * 1024
+"""Bytes of text whose CSV is in memory at a time, about."""
 _PIECE: Final = 1024 * 1024
 """Bytes handed to libpq at a time."""
 _REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
@@ -113,9 +113,10 @@ class Copier:
             include_header=False, batch_size=_BATCH, quoting_style="none" if job.plain else "needed"
         )
         with self._session.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for at in range(0, data.num_rows, _SLICE):
+            rows = max(1, data.num_rows * _SLICE // max(data.nbytes, 1))
+            for at in range(0, data.num_rows, rows):
                 sink = pa.BufferOutputStream()
-                pa_csv.write_csv(data.slice(at, _SLICE), sink, options)
+                pa_csv.write_csv(data.slice(at, rows), sink, options)
                 view = memoryview(sink.getvalue())
                 for offset in range(0, len(view), _PIECE):
                     copy.write(view[offset : offset + _PIECE])

@@ -14,8 +14,10 @@ MAX_BYTES = 63
 """Postgres' limit on identifiers; it cuts longer ones silently."""
 
 LOAD_ID = "_load_id"
-RESERVED = frozenset({LOAD_ID, "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
-"""The lineage column and Postgres' system columns."""
+TID = "_bindery_tid"
+"""Used while merging, for where a row lies."""
+RESERVED = frozenset({LOAD_ID, TID, "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"})
+"""The engine's own columns and Postgres' system columns."""
 
 _LOWER_UPPER = re.compile(r"([^\W\d_A-Z])([A-Z])|(\d)([A-Z](?=[^\W\d_A-Z]))")
 _ACRONYM = re.compile(r"([A-Z]+)([A-Z][a-z])")

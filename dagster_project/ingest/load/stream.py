@@ -18,6 +18,7 @@ from dagster_project.ingest.load import merge
 from dagster_project.ingest.load.columns import Columns, ColumnState
 from dagster_project.ingest.load.convert import declared_type
 from dagster_project.ingest.load.copy import Copier, Job
+from dagster_project.ingest.load.keys import KeyWatch
 from dagster_project.ingest.load.proof import Proven, prove, without_words
 from dagster_project.ingest.load.quarantine import Quarantine, Reason, shortened
 from dagster_project.ingest.load.report import StreamLoad
@@ -58,6 +59,7 @@ class StreamLoader:
         self.quarantine = Quarantine(session, load_id, source.source, card.name)
         self._copier = Copier(session)
         self._copied = 0
+        self._watch: KeyWatch | None = None
         self._known = frozenset(self.columns.by_source)
         self._delete_missing = False
         self._keys_unknown = False
@@ -68,6 +70,7 @@ class StreamLoader:
     def prepare(self, *, replace: bool, delete_loads: list[int], complete: bool) -> None:
         """Get the table ready; make it where the card says all about it."""
         self.target.prepare(self.columns, replace=replace, delete_loads=delete_loads)
+        self._watch = KeyWatch(len(self.card.primary_key)) if self.target.keyed else None
         self._delete_missing = (
             complete and self.target.staged and self.card.write == "merge" and self.card.missing == "delete"
         )
@@ -100,7 +103,8 @@ class StreamLoader:
         report = self.report
         self._define()
         complete = self._delete_missing and self._may_delete()
-        self.target.finish(self.columns, self._copied, complete=complete)
+        repeated = None if self._watch is None else self._watch.repeated()
+        self.target.finish(self.columns, self._copied, repeated, complete=complete)
         report.stages["merge"] += time.perf_counter() - started
         self.quarantine.write()
         report.quarantined = self.quarantine.count
@@ -152,9 +156,6 @@ class StreamLoader:
             states.append(state)
             proofs.append(proven)
         self._need_values(block, states, proofs, reasons)
-        if any(not state.in_table for state in states) or self._unstaged(states):
-            self.drain()
-            self.target.ensure(self._in_order(states))
         if not states:
             for row in range(block.rows):
                 reasons.setdefault(row, Reason("empty_row", None, "the row has no value at all"))
@@ -163,11 +164,20 @@ class StreamLoader:
         kept = self._refuse(block, reasons)
         if kept is not None and len(kept) == 0:
             return None
+        if any(not state.in_table for state in states) or self._unstaged(states):
+            self.drain()
+            self.target.ensure(self._in_order(states))
         arrays = [proof.values if kept is None else proof.values.take(kept) for proof in proofs]
         rows = block.rows if kept is None else len(kept)
         for state, values in zip(states, arrays, strict=True):
             state.rows += rows
             state.nulls += values.null_count
+        if self._watch is not None:
+            there = {state.source_name: values for state, values in zip(states, arrays, strict=True)}
+            self._watch.see(
+                [there[name] for name in self.card.primary_key],
+                [self.columns.resolve(name).data_type for name in self.card.primary_key],
+            )
         plain = all(state.data_type in TYPES and state.data_type not in _TEXTUAL for state in states)
         return Job(block, self.target.destination, [s.name for s in states], arrays, rows, plain, kept)
 

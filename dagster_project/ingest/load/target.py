@@ -13,7 +13,7 @@ import psycopg
 from dagster_project.ingest.errors import CardError, DatabaseError
 from dagster_project.ingest.load import schema, views
 from dagster_project.ingest.load.columns import Columns, ColumnState
-from dagster_project.ingest.load.merge import delete_missing, merge, settle_staging, settle_target
+from dagster_project.ingest.load.merge import Repeated, delete_missing, merge, settle_staging, settle_target
 from dagster_project.ingest.load.names import LOAD_ID, quoted
 from dagster_project.ingest.load.schema import Table, sql_type
 from dagster_project.ingest.load.session import Session
@@ -213,7 +213,7 @@ class Target:
 
     # -- after the rows
 
-    def finish(self, columns: Columns, copied: int, *, complete: bool) -> None:
+    def finish(self, columns: Columns, copied: int, repeated: Repeated, *, complete: bool) -> None:
         """Settle duplicates, merge, delete what is no longer given; count."""
         if self.table.oid is None:
             return
@@ -221,20 +221,20 @@ class Target:
         newest_by = [s.name for s in columns.fields(self.card.newest_by) if s.in_table]
         if not self.staged:
             if self.keyed and self.table.key_name is None:
-                self._finish_fresh(columns, newest_by)
+                self._finish_fresh(columns, newest_by, repeated)
             report.inserted = copied - report.duplicates
             if copied and not self.had_rows:
                 session.run(f"analyze {self.table.sql}")
             return
         if self._staging is None:
             return
-        session.run(f"analyze {STAGING}")
         key = self._key(columns)
         seen = list(self._staging)
         values = [name for name in seen if name not in key]
-        settled = settle_staging(session, STAGING, key, [name for name in newest_by if name in seen], values)
+        newest = [name for name in newest_by if name in seen]
+        settled = settle_staging(session, STAGING, key, newest, values, repeated)
         report.duplicates, report.conflicts = settled.rows, settled.conflicts
-        merged = merge(session, self.table, STAGING, key, newest_by, seen)
+        merged = merge(session, self.table, STAGING, key, newest, seen)
         report.inserted, report.updated = merged.inserted, merged.updated
         report.unchanged = copied - report.duplicates - merged.inserted - merged.updated
         if complete:
@@ -242,10 +242,10 @@ class Target:
         session.run(f"drop table {STAGING}")
         self._staging = None
 
-    def _finish_fresh(self, columns: Columns, newest_by: list[str]) -> None:
+    def _finish_fresh(self, columns: Columns, newest_by: list[str], repeated: Repeated) -> None:
         key = self._key(columns)
         missing = [state for state in columns.fields(self.card.primary_key) if not state.in_table]
         if missing:
             return  # no row had a key: all are in quarantine
-        settled = settle_target(self.session, self.table, key, newest_by)
+        settled = settle_target(self.session, self.table, key, newest_by, repeated)
         self.report.duplicates, self.report.conflicts = settled.rows, settled.conflicts
