@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import openpyxl
+import openpyxl  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -220,7 +220,7 @@ def test_nul_in_parquet_is_replaced_or_refused() -> None:
 
 def workbook(*sheets: list[list[Any]]) -> bytes:
     book = openpyxl.Workbook()
-    book.remove(book.active)  # type: ignore[arg-type]
+    book.remove(book.active)
     for number, rows in enumerate(sheets):
         sheet = book.create_sheet(f"sheet {number}")
         for row in rows:
@@ -231,7 +231,7 @@ def workbook(*sheets: list[list[Any]]) -> bytes:
 
 
 def test_cells_keep_what_they_are() -> None:
-    rows = [
+    rows: list[list[Any]] = [
         ["id", "zip", "price", "day", "at", "ok", "empty", "mixed"],
         [1, "007", 0.1, dt.date(2024, 2, 29), dt.datetime.fromisoformat("2024-01-02T03:04:05"), True, None, "x"],
         [12345678901, "008", 2.5, dt.date(2024, 3, 1), None, False, None, 5],
