@@ -24,13 +24,16 @@
                 btrim(split_part(plain, ',', 1)) as family,
                 btrim(split_part(plain, ',', 2)) as given,
                 btrim(split_part(plain, ',', 3)) as rank
+            -- `limit 1` keeps Postgres from computing each part once for every time that it is named.
             from (
                 select
                     regexp_replace(
                         regexp_replace({{ expression }}, '\s*[(\[][^)\]]*[)\]]', '', 'g'),
                         ',\s*(b\.|d\.|ca\.|active)?\s*-?\d{2,4}\??(\s*(bce?|ad))?(\s*[-\u2013]\s*\d{0,4}\??(\s*(bce?|ad))?)?\s*$', '', 'i'
                     ) as plain
+                limit 1
             ) as without_years
+            limit 1
         ) as parts
     )
 {%- endmacro %}
@@ -49,7 +52,7 @@
                         '(?<=\S) (jr|sr|ii|iii|iv|esq|pere|fils)$', ''
                     )
             end
-        from (select {{ bindery.fold_text(display_name) }} as folded) as name
+        from (select {{ bindery.fold_text(display_name) }} as folded limit 1) as name
     )
 {%- endmacro %}
 

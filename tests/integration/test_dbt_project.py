@@ -19,6 +19,9 @@ from dagster_project.warehouse.bootstrap import run
 from dagster_project.warehouse.grants import database_statements
 from tests.integration.dbt_world import Warehouse, last_ratings, moment, product_url
 
+pytestmark = pytest.mark.timeout(400)
+"""Five runs of dbt, on a machine that may have other work."""
+
 FIRST, SECOND = "2026-01-12T06:00:00+00:00", "2026-01-19T06:00:00+00:00"
 MARTS = ("dim_books", "dim_authors", "book_authors", "fct_ratings", "fct_prices", "book_popularity")
 ERASED = 7

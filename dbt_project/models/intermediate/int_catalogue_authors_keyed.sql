@@ -1,4 +1,5 @@
-with keyed as (
+-- `materialized`: Postgres would otherwise fold each name once for every column that is made of its key.
+with keyed as materialized (
     select
         gutenberg_id,
         position,

@@ -1,4 +1,4 @@
-with keyed as (
+with keyed as materialized (
     select
         books.*,
         {{ title_key("books.title") }} as title_key,

@@ -33,7 +33,8 @@ known as (
     where product_id not in (select products.product_id from {{ ref("stg_bookshop__products") }} as products)
 ),
 
-named as (
+-- `materialized`: Postgres would otherwise fold each name once for every column that is made of its key.
+named as materialized (
     select
         known.*,
         {{ display_name("known.author_name") }} as author_display_name,
@@ -43,7 +44,7 @@ named as (
     inner join history on known.product_id = history.product_id
 ),
 
-keyed as (
+keyed as materialized (
     select
         *,
         {{ title_key("title") }} as title_key,

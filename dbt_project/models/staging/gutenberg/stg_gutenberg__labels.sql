@@ -12,7 +12,7 @@ with labels as (
     cross join lateral {{ elements_of("kinds.labels") }} with ordinality as entries (label, position)
 ),
 
-keyed as (
+keyed as materialized (
     select
         gutenberg_id,
         label_type,
