@@ -32,7 +32,7 @@ def chunks(path: Path, **stream: Any) -> list[Chunk]:
         {"source": "f", "path": "/", "streams": [{"name": "s", "files": ["*"], **stream}]}
     )
     obj = LandedObject("f", "s", "fp", path.name)
-    return list(read(card, card.streams[0], obj, functools.partial(path.open, "rb")))
+    return list(read(card, card.streams[0], obj, lambda: path.open("rb")))
 
 
 def table(found: list[Chunk]) -> tuple[list[str], list[list[str | None]], list[Refused]]:

@@ -149,7 +149,7 @@ class StreamCard(CardModel):
     write: Write = "append"
     missing: Literal["keep", "delete"] = "keep"
     """What ``merge`` does with rows whose key a *complete* fetch no longer gave: keep them, or delete them. A fetch is
-    complete when it read everything the source has (no cursor) and nothing failed but pages that are gone (404, 410)."""
+    complete when it read all that the source has (no cursor) and nothing failed but pages that are gone (404, 410)."""
     newest_by: list[str] = Field(default_factory=list)
     """Tie-break of ``merge``: of rows with one key the one with the largest values here wins, then the last read."""
     columns: dict[str, Column] = Field(default_factory=dict)

@@ -19,7 +19,7 @@ from dagster_project.ingest.parse.records import NulBytes, as_json_line, number_
 from dagster_project.ingest.parse.shape import distinct_names
 from dagster_project.ingest.parse.text import refuse_rows, text_size, without_nul
 
-_TARGET = 4 * 1024 * 1024
+_TARGET = 1 * 1024 * 1024
 """Bytes of a batch, about."""
 
 
