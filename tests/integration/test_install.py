@@ -1,8 +1,4 @@
-"""The installer, run as a user runs it: in a clone of its own, against an index on loopback.
-
-The clone is a small project with the real installer, Makefile target and build backend in it; its lock was made from
-one index, and every install uses another one that only pip's variables name, as behind a company's mirror.
-"""
+"""The installer, run as a user runs it: in a clone of its own, against an index on loopback."""
 
 from __future__ import annotations
 
@@ -10,106 +6,23 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.integration.package_index import PackageIndex, tiny_wheel, uv_wheel
-from tests.run import ROOT
-
-BASE_PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-UV = Path(sys.executable).with_name("uv")
-PYPROJECT = """
-[project]
-name = "bindery"
-version = "0.1.0"
-requires-python = ">=3.11,<3.15"
-dependencies = ["tinylib"]
-scripts = { bindery = "dagster_project:main" }
-[dependency-groups]
-laptop = ["tinylaptop"]
-dbt = ["tinydbt"]
-dev = ["tinydev", "uv>=0.9"]
-[build-system]
-requires = ["uv_build>=0.9,<1"]
-build-backend = "uv_build"
-[tool.uv]
-required-version = ">=0.9,<1"
-[tool.uv.build-backend]
-module-name = "dagster_project"
-module-root = ""
-"""
-MAIN = "def main():\n    import tinylib, tinylaptop\n    print('runs with', tinylib.NAME, tinylaptop.NAME)\n"
-
-
-@dataclass
-class Clone:
-    """A clone of the small project, and the nearly empty environment it is used in."""
-
-    root: Path
-    index: PackageIndex
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(self.root / "tools/install.sh"), *words],
-            cwd=self.root,
-            env=self.environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def install(self, *words: str, expect: int = 0, **variables: str) -> str:
-        with self.start(*words, **variables) as process:
-            said, _ = process.communicate(timeout=90)
-        assert process.returncode == expect, said
-        return said
-
-    def has(self, module: str, venv: str = ".venv") -> bool:
-        python = self.root / venv / "bin/python"
-        return subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0
-
-    def runs(self) -> str:
-        return subprocess.run(
-            [self.root / ".venv/bin/bindery"], capture_output=True, text=True, check=True, env=self.environment
-        ).stdout
-
-
-def program(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
+from tests.integration.package_index import PackageIndex
+from tests.integration.small_clone import UV, Clone, make_clone, make_original, make_wheels, program
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheels")
-    for name in ("tinylib", "tinylaptop", "tinydbt", "tinydev"):
-        tiny_wheel(folder, name)
-    uv_wheel(folder)
-    return folder
+    return make_wheels(tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.fixture(scope="module")
 def original(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as committed: locked against an index that is gone by the time of any install."""
-    root = tmp_path_factory.mktemp("original") / "project"
-    shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "pyproject.toml").write_text(PYPROJECT)
-    (root / "dagster_project").mkdir()
-    (root / "dagster_project/__init__.py").write_text(MAIN)
-    with PackageIndex(wheels) as publisher:
-        environment = {"PATH": os.defpath, "HOME": str(root.parent), "UV_PYTHON_DOWNLOADS": "never"}
-        lock = [str(UV), "lock", "--python", BASE_PYTHON, "--default-index", publisher.url]
-        subprocess.run(lock, cwd=root, env=environment, check=True, capture_output=True)
-    return root
+    return make_original(tmp_path_factory.mktemp("original") / "project", wheels)
 
 
 @pytest.fixture
@@ -120,15 +33,8 @@ def index(wheels: Path) -> Iterator[PackageIndex]:
 
 @pytest.fixture
 def bare_clone(original: Path, index: PackageIndex, tmp_path: Path) -> Clone:
-    """A clone on a machine without uv, in a folder that careless scripts stumble over."""
-    root = tmp_path / "mein Ordner ä" / "klon"
-    shutil.copytree(original, root)
-    program(tmp_path / "bin/python3", f'exec "{BASE_PYTHON}" "$@"')
-    home = tmp_path / "home"
-    home.mkdir()
-    environment = {"HOME": str(home), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PIP_INDEX_URL": index.url}
-    environment |= {"PYTHON": BASE_PYTHON, "PIP_TRUSTED_HOST": "127.0.0.1", "LANG": "C.UTF-8"}
-    return Clone(root, index, environment)
+    """A clone on a machine without uv."""
+    return make_clone(original, index, tmp_path)
 
 
 @pytest.fixture
