@@ -15,7 +15,7 @@ from dagster_project.ingest.load.proof import encode_texts, join_kind, without_w
 from dagster_project.ingest.parse.records import records_to_chunk
 
 
-def chunk(kind: Kind = Kind.STRING, first: int = 1, **columns: list[str | None]) -> Chunk:
+def chunk(kind: Kind = Kind.STRING, first: int = 1, /, **columns: list[str | None]) -> Chunk:
     made = {name: Column(pa.array(texts, pa.string()), kind) for name, texts in columns.items()}
     return Chunk(made, len(next(iter(columns.values()))), first, text_bytes=10)
 
@@ -25,7 +25,7 @@ def landed(number: int) -> LandedObject:
 
 
 def test_small_chunks_become_one_block_that_knows_where_rows_came_from() -> None:
-    first, second = chunk(a=["1", "2"]), chunk(a=["3"], first=5)
+    first, second = chunk(a=["1", "2"]), chunk(Kind.STRING, 5, a=["3"])
     second.ordinals = pa.array([7], pa.int64())
     second.refused = [Refused(6, "ragged_row", "2 fields", "x")]
     (block,) = blocks([(landed(1), first), (landed(2), second)], {})
@@ -65,7 +65,7 @@ def test_empty_objects_are_nothing_to_load() -> None:
 @pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
 def test_a_former_name_feeds_todays_column_and_todays_value_goes_first(order: tuple[str, str]) -> None:
     values: dict[str, list[str | None]] = {"old": ["1", "2", None], "new": ["9", None, None]}
-    (block,) = blocks([(landed(1), chunk(**{name: values[name] for name in order}))], {"old": "new"})
+    (block,) = blocks([(landed(1), chunk(Kind.STRING, 1, **{name: values[name] for name in order}))], {"old": "new"})
     assert list(block.columns) == ["new"]
     assert block.columns["new"].values.to_pylist() == ["9", "2", None]
     assert block.renamed_twice == 1
