@@ -373,3 +373,10 @@ def test_a_page_in_another_charset_keeps_its_letters(site: Site, runtime: Runtim
     source = card(site)
     fetch_source(source, runtime)
     assert rows(runtime, source, landed(runtime, source)[0])[0]["title"] == "Анна Каренина"
+
+
+def test_start_paths_are_below_the_base_url(site: Site, runtime: Runtime) -> None:
+    site.page("/shop/", "<a class=book href='b'>x</a>")
+    site.page("/shop/b", "<h1>Below</h1>")
+    for base in (f"{site.url}/shop", f"{site.url}/shop/"):
+        assert fetch_source(card(site, base_url=base), runtime, full_refresh=True).streams["books"].objects == 1

@@ -85,10 +85,10 @@ class WebSourceCard(HttpOptions, SourceCard):
 
     base_url: Text
     start: list[str] = Field(min_length=1)
-    """Paths or URLs of pages of the kind ``start_kind``."""
+    """Paths below ``base_url``, or whole URLs, of pages of the kind ``start_kind``."""
     start_kind: str = "start"
     sitemap: str | None = None
-    """Path of a sitemap whose URLs are pages of the kind ``sitemap_kind``."""
+    """Path (below ``base_url``) or URL of a sitemap whose URLs are pages of the kind ``sitemap_kind``."""
     sitemap_kind: str | None = None
     pages: dict[str, PageKind] = Field(min_length=1)
     """Kinds of pages by name."""

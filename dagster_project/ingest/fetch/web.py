@@ -154,12 +154,16 @@ class _Crawl:
 
     def _fill(self) -> None:
         if self.card.sitemap is not None and self.card.sitemap_kind in self.needed:
-            self._read_sitemap(urljoin(self.client.base_url, self.card.sitemap), self.card.sitemap_kind or "")
+            self._read_sitemap(self._below(self.card.sitemap), self.card.sitemap_kind or "")
         for start in self.card.start:
-            url = canonical(urljoin(self.client.base_url, start))
+            url = canonical(self._below(start))
             self.client.hosts.check(url)
             self.starts.add(url)
             self._add(Target(self.card.start_kind, url, 0))
+
+    def _below(self, path: str) -> str:
+        """Make a card's path a URL below the base URL, whose own path stays; whole URLs are what they are."""
+        return urljoin(self.client.base_url.rstrip("/") + "/", path if "://" in path else path.lstrip("/"))
 
     def _read_sitemap(self, first: str, kind: str) -> None:
         waiting, read = [first], 0
