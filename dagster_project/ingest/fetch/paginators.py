@@ -274,13 +274,13 @@ class Guard:
         Raises:
             SourceError: They did: a source that ignores the page asked for, or gives its last one for ever.
         """
-        before = self._pages.setdefault(digest, len(self._pages) + 1)
-        if before != len(self._pages):
+        if (before := self._pages.get(digest)) is not None:
             raise SourceError(
                 f"{url} gives the same records as page {before} of this stream: the source ignores the parameter that "
                 "asks for a page, or repeats its last one. See `paginator` in the card (its parameter's name, "
                 "`total_path`), or bound it with `max_pages`"
             )
+        self._pages[digest] = len(self._pages) + 1
 
     def seed(self, fingerprint: str, digest: str | None) -> None:
         """Remember a page that an interrupted fetch landed."""

@@ -133,6 +133,8 @@ class RestStreamFetch:
         ids = resume.get("batches") or batches_to_read(sealed)
         at = resume.get("parent", -1)
         parent = cast(RestStream, session.card.stream(card.stream))
+        if ids and not resume:
+            batch.advance({"batches": ids})  # from here on the parents needn't be asked for again
         for record in parents_of(batch, card, parent, ids):
             if record.index < at:
                 continue

@@ -49,10 +49,7 @@ def source_lock(
     try:
         yield
     finally:
-        if not connection.closed and not connection.broken:
-            connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
-            if not connection.autocommit:
-                connection.commit()
+        _free(connection, key)
 
 
 def take_source_lock(connection: psycopg.Connection, source: str) -> bool:
@@ -75,3 +72,14 @@ def _holder(connection: psycopg.Connection, key: str) -> str:
     if row is None:
         return "just ended"
     return f"database session {row[0]}" + (f", since {row[1]} UTC" if row[1] else "")
+
+
+def _free(connection: psycopg.Connection, key: str) -> None:
+    import psycopg
+
+    try:
+        connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+        if not connection.autocommit:
+            connection.commit()
+    except psycopg.OperationalError:
+        pass  # the connection is gone, and the lock with it

@@ -1,0 +1,558 @@
+"""Fetching an API into a real Postgres: what lands, what is told, where the next fetch starts, what failure leaves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dagster_project.ingest.errors import CardError, DatabaseError, LandingError, TransientSourceError
+from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted
+from dagster_project.ingest.fetch.run import fetch_sample
+from dagster_project.ingest.landing.archive import Archive
+from dagster_project.settings import Settings
+from tests.integration.rest_world import (
+    Asked,
+    HostileServer,
+    Pages,
+    Reply,
+    World,
+    database_of_module,
+    empty_log,
+    json_reply,
+    make_card,
+)
+
+
+@pytest.fixture(scope="module")
+def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
+    yield from database_of_module(server_settings, admin)
+
+
+@pytest.fixture
+def world(settings: Settings, tmp_path: Path) -> World:
+    empty_log(settings)
+    return World(settings, tmp_path)
+
+
+@pytest.fixture
+def api() -> Pages:
+    return Pages()
+
+
+@pytest.fixture
+def server(api: Pages) -> Iterator[HostileServer]:
+    with HostileServer(api) as made:
+        yield made
+
+
+CURSOR = {"cursor": {"field": "updated_at", "param": "updated_since", "initial": "2024-01-02T00:00:00Z"}}
+
+
+def test_every_page_is_landed_as_it_came(world: World, server: HostileServer) -> None:
+    report = world.fetch(make_card(server.url))
+    assert server.targets == ["/books", "/books?page=2", "/books?page=3", "/books?page=4"]
+    assert world.ids() == list(range(1, 11))
+    figures = report.streams["books"]
+    assert (figures.objects, figures.records, figures.requests, figures.retries) == (4, 10, 4, 0)
+    assert (figures.sealed, figures.resumed, figures.error, figures.warnings) == (True, False, None, [])
+    assert figures.bytes == sum(landed.size or 0 for landed in world.landed())
+    assert 0 < figures.seconds <= report.seconds
+    (batch,) = world.batches()
+    assert batch.stats["complete"] is True
+    assert batch.stats["requests"] == 4
+    first = world.landed()[0]
+    assert (first.origin, first.media_type, first.position) == (f"{server.url}/books", "application/json", 0)
+    assert {"status": 200, "url": f"{server.url}/books", "records": 3}.items() <= first.meta.items()
+    assert [p.stage for p in world.told][-1] == "done"
+
+
+def test_numbers_land_byte_for_byte(world: World, server: HostileServer) -> None:
+    body = b'{"results": [{"id": 18446744073709551616123, "price": 0.10000000000000000001}], "next": null}'
+    server.answer = lambda _: json_reply(body)
+    world.fetch(make_card(server.url))
+    (landed,) = world.landed()
+    with Archive(str(world.folder / "landing")).open(landed.uri or "") as kept:
+        assert kept.read() == body
+
+
+@pytest.mark.parametrize(("empty", "path"), [({"results": [], "next": None}, "results"), ([], None)])
+def test_an_empty_source_is_a_sealed_batch_without_objects(
+    world: World, server: HostileServer, empty: Any, path: str | None
+) -> None:
+    server.answer = lambda _: json_reply(empty)
+    report = world.fetch(make_card(server.url, {"records": path, "paginator": {"type": "page_number"}}))
+    assert (report.streams["books"].objects, report.streams["books"].sealed) == (0, True)
+    (batch,) = world.batches()
+    assert (world.landed(), batch.stats["complete"]) == ([], True)
+
+
+def test_the_next_fetch_asks_for_what_is_new(world: World, server: HostileServer, api: Pages) -> None:
+    card = make_card(server.url, CURSOR)
+    world.fetch(card)
+    assert server.asked[0].query == {"updated_since": "2024-01-02T00:00:00Z"}
+    assert world.ids() == list(range(3, 11))
+    newest = {"field": "updated_at", "value": "2024-01-10T00:00:00Z"}
+    assert world.batches()[0].cursor_proposed == newest
+
+    world.fetch(card)
+    assert server.asked[-1].query == {"updated_since": "2024-01-10T00:00:00Z"}
+    assert world.ids() == []
+    assert world.batches()[1].cursor_proposed == newest, "nothing new keeps the cursor"
+
+    api.total = 12
+    world.fetch(card)
+    assert world.ids() == [11, 12]
+    assert world.batches()[2].cursor_proposed == {"field": "updated_at", "value": "2024-01-12T00:00:00Z"}
+    assert [batch.stats["complete"] for batch in world.batches()] == [True, False, False]
+
+    world.fetch(card, full_refresh=True)
+    assert world.ids() == list(range(3, 13))
+
+
+def test_lookback_asks_for_a_little_more(world: World, server: HostileServer) -> None:
+    card = make_card(server.url, {"cursor": {**CURSOR["cursor"], "lookback": "2d"}})
+    world.fetch(card)
+    world.fetch(card)
+    assert server.asked[-1].query == {"updated_since": "2024-01-08T00:00:00Z"}
+    assert world.ids() == [9, 10]
+    assert world.batches()[-1].cursor_proposed == {"field": "updated_at", "value": "2024-01-10T00:00:00Z"}
+
+
+def test_a_cursor_without_a_parameter_lands_only_pages_with_something_new(
+    world: World, server: HostileServer, api: Pages
+) -> None:
+    card = make_card(server.url, {"cursor": {"field": "updated_at"}})
+    world.fetch(card)
+    api.total = 11
+    report = world.fetch(card)
+    assert [landed.meta["cursor"] for landed in world.landed()] == [
+        {"field": "updated_at", "above": "2024-01-10T00:00:00Z"}
+    ]
+    assert world.ids() == [10, 11]
+    assert (report.streams["books"].unchanged, report.streams["books"].requests) == (3, 4)
+
+
+def test_a_cursor_that_no_record_has_is_told_once(world: World, server: HostileServer, api: Pages) -> None:
+    api.updated = lambda _: None
+    report = world.fetch(make_card(server.url, {"cursor": {"field": "updated_at", "param": "updated_since"}}))
+    assert report.streams["books"].warnings == [
+        "no record has `cursor.field: updated_at`: every fetch reads everything"
+    ]
+    assert [p.stage for p in world.told].count("warning") == 1
+    assert world.batches()[0].cursor_proposed is None
+
+
+def test_replace_reads_everything_every_time(world: World, server: HostileServer) -> None:
+    card = make_card(server.url, {**CURSOR, "write": "replace"})
+    for _ in range(2):
+        world.fetch(card)
+        assert world.ids() == list(range(1, 11))
+        assert world.batches()[-1].stats["complete"] is True
+    assert all("updated_since" not in asked.query for asked in server.asked)
+
+
+def test_a_limit_stops_early_and_keeps_the_cursor(world: World, server: HostileServer) -> None:
+    card = make_card(server.url, CURSOR)
+    report = world.fetch(card, limit=4)
+    assert (report.streams["books"].records, report.streams["books"].requests) == (6, 2)
+    (batch,) = world.batches()
+    assert (batch.cursor_proposed, batch.stats["complete"]) == (None, False)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_max_pages_is_a_bound(world: World, server: HostileServer, api: Pages, ordered: bool) -> None:
+    if not ordered:
+        api.updated = lambda n: f"2024-01-{20 - n:02d}T00:00:00Z"
+    world.values["pages"] = "2"
+    card = make_card(server.url, {"cursor": {"field": "updated_at", "param": "x"}, "max_pages": {"setting": "pages"}})
+    world.fetch(card)
+    (batch,) = world.batches()
+    assert (world.ids(), batch.stats["complete"]) == ([1, 2, 3, 4, 5, 6], False)
+    expected = {"field": "updated_at", "value": "2024-01-06T00:00:00Z"} if ordered else None
+    assert batch.cursor_proposed == expected, "going on behind what wasn't read would lose it"
+
+
+def test_a_bound_that_isnt_reached_changes_nothing(world: World, server: HostileServer) -> None:
+    world.fetch(make_card(server.url, {"max_pages": 4}))
+    assert world.batches()[0].stats["complete"] is True
+
+
+def test_what_the_card_says_is_sent(world: World, server: HostileServer) -> None:
+    world.values = {"token": "tok-1234", "lang": "en"}
+    card = make_card(
+        server.url + "/v1/",
+        {
+            "path": "/books",
+            "params": {"lang": {"setting": "lang"}, "size": 50, "ratio": 0.5, "full": True},
+            "headers": {"X-Stream": "s"},
+        },
+        headers={"X-Card": {"secret": "token"}},
+        auth={"type": "api_key", "name": "key", "location": "query", "api_key": {"secret": "token"}},
+    )
+    server.answer = lambda _: json_reply({"results": [{"id": 1}], "next": None})
+    world.fetch(card)
+    (asked,) = server.asked
+    assert asked.path == "/v1/books"
+    assert asked.query == {"lang": "en", "size": "50", "ratio": "0.5", "full": "true", "key": "tok-1234"}
+    assert (asked.headers["x-stream"], asked.headers["x-card"]) == ("s", "tok-1234")
+    assert "tok-1234" not in str(world.sql("select to_jsonb(l) from bindery.landed l"))
+
+
+def test_a_query_by_post_pages_through_its_body(world: World, server: HostileServer) -> None:
+    def answer(asked: Asked) -> Reply:
+        import json
+
+        after = json.loads(asked.body).get("page", {}).get("after", 0)
+        return json_reply({"results": [{"id": after + 1}], "cursor": after + 1 if after < 2 else None})
+
+    server.answer = answer
+    card = make_card(
+        server.url,
+        {
+            "method": "POST",
+            "json_body": {"q": "books"},
+            "paginator": {"type": "cursor", "cursor_path": "cursor", "cursor_body_path": "page.after"},
+        },
+    )
+    world.fetch(card)
+    assert [(a.method, a.body) for a in server.asked] == [
+        ("POST", b'{"q": "books"}'),
+        ("POST", b'{"q": "books", "page": {"after": 1}}'),
+        ("POST", b'{"q": "books", "page": {"after": 2}}'),
+    ]
+    assert world.ids() == [1, 2, 3]
+
+
+def test_a_secret_in_next_links_is_stored_nowhere(world: World, server: HostileServer) -> None:
+    """Some APIs write the key that they were given into the next URL."""
+    world.values = {"KEY": "k-secret-1234"}
+
+    def answer(asked: Asked) -> Reply:
+        if asked.page == 2 and len(server.asked) == 2:
+            return Reply(500)
+        following = f"/books?apikey={asked.query['apikey']}&page=2" if asked.page == 1 else None
+        return json_reply({"results": [{"id": asked.page}], "next": following})
+
+    server.answer = answer
+    card = make_card(
+        server.url,
+        auth={"type": "api_key", "name": "apikey", "location": "query", "api_key": {"secret": "KEY"}},
+        http_retry={"attempts": 1},
+    )
+    with pytest.raises(FetchInterrupted) as caught:
+        world.fetch(card)
+    everything = str(world.sql("select to_jsonb(b) from bindery.batches b"))
+    everything += str(world.sql("select to_jsonb(l) from bindery.landed l")) + str(caught.value) + str(world.told)
+    assert "k-secret" not in everything
+    world.fetch(card)
+    assert world.ids() == [1, 2]
+    assert server.asked[-1].query == {"apikey": "k-secret-1234", "page": "2"}
+
+
+def test_json_lines(world: World, server: HostileServer) -> None:
+    body = b"".join(b'{"id": %d, "at": "2024-01-%02d"}\n' % (n, n % 28 + 1) for n in range(2500))
+    server.answer = lambda _: Reply(200, body, {"Content-Type": "application/x-ndjson"})
+    card = make_card(
+        server.url,
+        {"format": "jsonl", "records": None, "paginator": {"type": "single_page"}, "cursor": {"field": "at"}},
+    )
+    report = world.fetch(card)
+    assert report.streams["books"].records == 2500
+    assert world.batches()[0].cursor_proposed == {"field": "at", "value": "2024-01-28"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": a.page}], "next": "/books?page=2"}),
+            "pages lead in a circle",
+            id="next to itself",
+        ),
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": a.page}], "next": f"/books?page={a.page % 3 + 1}"}),
+            "the same records as page 1",
+            id="next in a circle",
+        ),
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": 1}], "time": len(str(a)), "next": f"/books?page={a.page + 1}"}),
+            "the same records as page 1",
+            id="page ignored",
+        ),
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": min(a.page, 3)}], "next": f"/books?page={a.page + 1}"}),
+            "the same records as page 3",
+            id="last page for ever",
+        ),
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": a.page}], "next": "http://127.0.0.1:1/books"}),
+            "add it to `allowed_hosts`",
+            id="next on another host",
+        ),
+        pytest.param(
+            lambda a: json_reply({"results": [{"id": a.page}], "next": "file:///etc/passwd"}),
+            "only http:// and https://",
+            id="next is a file",
+        ),
+        pytest.param(lambda _: Reply(200, b"<html>Log in", {"Content-Type": "text/html"}), "HTML page", id="HTML"),
+        pytest.param(lambda _: json_reply({"detail": "gone"}), r"keys \['detail'\]", id="no records"),
+        pytest.param(lambda _: Reply(403, b"no"), "answered 403: access is refused", id="403"),
+        pytest.param(lambda _: Reply(404), "answered 404: nothing is there", id="404"),
+    ],
+)
+def test_a_wrong_source_fails_for_good_and_in_words(
+    world: World, server: HostileServer, answer: Any, said: str
+) -> None:
+    server.answer = answer
+    with pytest.raises(FetchFailed, match=said) as caught:
+        world.fetch(make_card(server.url))
+    assert len(server.asked) <= 4
+    assert str(caught.value).startswith("test.books: ")
+    report = caught.value.report
+    assert report.streams["books"].error is not None
+    assert not report.streams["books"].sealed
+    assert world.batches() == []
+    assert world.sql("select status, error from bindery.batches") == [("open", report.streams["books"].error)]
+
+
+def test_a_source_that_is_down_is_gone_on_with(world: World, server: HostileServer, api: Pages) -> None:
+    down = True
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(503) if down and asked.page == 3 else api(asked)
+
+    server.answer = answer
+    with pytest.raises(FetchInterrupted, match="answered 503 after 2 tries") as caught:
+        world.fetch(make_card(server.url))
+    assert caught.value.transient
+    assert caught.value.report.streams["books"].objects == 2
+    down = False
+    before = len(server.asked)
+    report = world.fetch(make_card(server.url))
+    assert server.targets[before:] == ["/books?page=3", "/books?page=4"]
+    assert report.streams["books"].resumed
+    assert world.ids() == list(range(1, 11))
+    assert len(world.batches()) == 1
+
+
+def test_a_long_retry_after_leaves_the_batch_to_be_resumed(world: World, server: HostileServer, api: Pages) -> None:
+    server.answer = lambda a: Reply(429, headers={"Retry-After": "9999"}) if a.page == 2 else api(a)
+    with pytest.raises(FetchInterrupted, match="asks to wait until"):
+        world.fetch(make_card(server.url))
+    assert len(server.asked) == 2
+    server.answer = api
+    world.fetch(make_card(server.url))
+    assert world.ids() == list(range(1, 11))
+
+
+def test_the_guard_remembers_over_an_interruption(world: World, server: HostileServer) -> None:
+    down = True
+
+    def answer(asked: Asked) -> Reply:
+        if down and asked.page == 3:
+            return Reply(500)
+        return json_reply({"results": [{"id": len(server.asked)}], "next": f"/books?page={asked.page % 3 + 1}"})
+
+    server.answer = answer
+    with pytest.raises(FetchInterrupted):
+        world.fetch(make_card(server.url, {"params": {"page": 1}}))
+    down = False
+    with pytest.raises(FetchFailed, match=r"page=1 was read already.*in a circle"):
+        world.fetch(make_card(server.url, {"params": {"page": 1}}))
+
+
+def test_a_place_that_is_gone_is_left_for_the_beginning(world: World, server: HostileServer, api: Pages) -> None:
+    """Tokens for pages end: what was interrupted long ago can't be gone on with, and must not fail for ever."""
+    server.answer = lambda a: Reply(500) if a.page == 3 else api(a)
+    with pytest.raises(FetchInterrupted):
+        world.fetch(make_card(server.url))
+    stale = True
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal stale
+        if asked.page == 3 and stale:
+            stale = False
+            return json_reply({"error": "this token has ended"}, 400)
+        return api(asked)
+
+    server.answer = answer
+    report = world.fetch(make_card(server.url))
+    assert world.ids() == list(range(1, 11))
+    assert "is read from its start" in report.streams["books"].warnings[0]
+    assert not report.streams["books"].resumed
+    assert world.sql("select status from bindery.batches order by batch_id") == [("abandoned",), ("sealed",)]
+
+
+def test_credentials_that_ended_dont_cost_the_batch(world: World, server: HostileServer, api: Pages) -> None:
+    server.answer = lambda a: Reply(401) if a.page == 3 else api(a)
+    for _ in range(2):
+        with pytest.raises(FetchFailed, match="credentials"):
+            world.fetch(make_card(server.url))
+    server.answer = api
+    world.fetch(make_card(server.url))
+    assert world.ids() == list(range(1, 11))
+    assert [a.page for a in server.asked] == [1, 2, 3, 3, 3, 4]
+
+
+def test_a_changed_card_begins_anew(world: World, server: HostileServer, api: Pages) -> None:
+    server.answer = lambda a: Reply(500) if a.page == 2 else api(a)
+    with pytest.raises(FetchInterrupted):
+        world.fetch(make_card(server.url))
+    server.answer = api
+    report = world.fetch(make_card(server.url, {"params": {"lang": "en"}}))
+    assert not report.streams["books"].resumed
+    assert world.ids() == list(range(1, 11))
+
+
+def test_one_streams_failure_leaves_the_others(world: World, server: HostileServer, api: Pages) -> None:
+    server.answer = lambda a: Reply(404) if a.path == "/bad" else api(a)
+    card = make_card(server.url, {"name": "bad", "path": "/bad"}, {}, {"name": "also", "path": "/also"})
+    with pytest.raises(FetchFailed, match=r"test.bad: .*answered 404(.|\n)*fetched: books, also") as caught:
+        world.fetch(card)
+    sealed = {name: stream.sealed for name, stream in caught.value.report.streams.items()}
+    assert sealed == {"bad": False, "books": True, "also": True}
+    assert world.ids("also") == list(range(1, 11))
+
+
+def test_only_the_streams_asked_for(world: World, server: HostileServer) -> None:
+    card = make_card(server.url, {}, {"name": "also", "path": "/also"})
+    report = world.fetch(card, streams=["also"])
+    assert list(report.streams) == ["also"]
+    with pytest.raises(CardError, match=r"no stream 'none'; it has \['books', 'also'\]"):
+        world.fetch(card, streams=["none"])
+
+
+def test_a_missing_page_may_be_the_end(world: World, server: HostileServer, api: Pages) -> None:
+    """As APIs do that answer 404 past their last page."""
+    server.answer = lambda a: Reply(404) if a.page > 4 else api(a)
+    card = make_card(server.url, {"paginator": {"type": "page_number"}, "not_found": "ignore"})
+    report = world.fetch(card)
+    assert world.ids() == list(range(1, 11))
+    assert report.streams["books"].not_found == 1
+
+
+def test_a_second_fetch_waits_for_the_first(world: World, server: HostileServer, api: Pages) -> None:
+    slow = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        slow.wait(5)
+        return api(asked)
+
+    server.answer = answer
+    card = make_card(server.url)
+    done: list[Any] = []
+    first = threading.Thread(target=lambda: done.append(world.fetch(card)))
+    first.start()
+    while not server.asked:
+        time.sleep(0.01)
+    with pytest.raises(TransientSourceError, match="another fetch of 'test' is under way"):
+        world.fetch(card, lock_wait=0.2)
+    second = threading.Thread(target=lambda: done.append(world.fetch(card, lock_wait=20)))
+    second.start()
+    slow.set()
+    first.join()
+    second.join()
+    assert len(done) == 2
+    assert len(world.batches()) == 2
+    assert any("waiting for another fetch" in (p.message or "") for p in world.told)
+
+
+def test_a_lost_connection_is_opened_once_more(world: World, server: HostileServer, api: Pages) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.page in {2, 4}:
+            world.sql(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        return api(asked)
+
+    server.answer = answer
+    world.fetch(make_card(server.url))
+    assert world.ids() == list(range(1, 11))
+
+
+def test_a_database_that_stays_away_is_said(world: World, server: HostileServer, api: Pages) -> None:
+    connections: list[psycopg.Connection[Any]] = []
+    runtime = world.runtime
+
+    def connect() -> psycopg.Connection[Any]:
+        if connections:
+            raise psycopg.OperationalError("connection refused")
+        connections.append(world.connect())
+        return connections[0]
+
+    runtime.connect = connect
+
+    def answer(asked: Asked) -> Reply:
+        if asked.page == 2:
+            world.sql("select pg_terminate_backend(%s)", connections[0].info.backend_pid)
+        return api(asked)
+
+    server.answer = answer
+    from dagster_project.ingest.fetch.run import fetch_source
+
+    with pytest.raises(DatabaseError, match="landing log can't be used: connection refused"):
+        fetch_source(make_card(server.url), runtime)
+    assert connections[0].closed
+    server.answer = api
+    world.fetch(make_card(server.url))
+    assert [a.page for a in server.asked] == [1, 2, 2, 3, 4]
+
+
+def test_an_archive_that_cant_be_written_stops_the_fetch(world: World, server: HostileServer) -> None:
+    (world.folder / "landing").write_text("a file where the folder should be")
+    with pytest.raises(LandingError, match=r"landing archive .* can't be written"):
+        world.fetch(make_card(server.url))
+    assert len(server.asked) == 1
+    assert world.sql("select status, position from bindery.batches") == [("open", 0)]
+
+
+def test_an_interrupt_leaves_a_batch_to_resume(world: World, server: HostileServer) -> None:
+    count = 0
+
+    def interrupt(stage: str) -> None:
+        nonlocal count
+        count += stage == "fetch"
+        if count == 3:
+            raise KeyboardInterrupt
+
+    world.checkpoint = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        world.fetch(make_card(server.url))
+    world.checkpoint = lambda _stage: None
+    world.fetch(make_card(server.url))
+    assert [a.page for a in server.asked] == [1, 2, 3, 4]
+    assert world.ids() == list(range(1, 11))
+
+
+def test_nothing_is_left_behind(world: World, server: HostileServer) -> None:
+    before = threading.active_count()
+    world.fetch(make_card(server.url))
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+    others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    while world.sql(others) != [(0,)] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert world.sql(others) == [(0,)]
+
+
+def test_a_sample_needs_no_database(world: World, server: HostileServer) -> None:
+    runtime = world.runtime
+    runtime.connect = lambda: pytest.fail("a sample needs no database")
+    with fetch_sample(make_card(server.url, CURSOR), runtime, "books", 4) as sample:
+        assert [landed.meta["records"] for landed in sample.objects] == [3, 3]
+        with sample.open(sample.objects[0]) as body:
+            assert body.read().startswith(b'{"count": 8')
+    assert not (world.folder / "landing").exists()
+    assert world.sql("select count(*) from bindery.batches") == [(0,)]
+    server.answer = lambda _: Reply(404)
+    with pytest.raises(FetchFailed, match="404"), fetch_sample(make_card(server.url), runtime, "books", 4):
+        pytest.fail("there is nothing")

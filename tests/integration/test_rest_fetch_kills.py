@@ -1,0 +1,87 @@
+"""kill -9 of a fetch at any stage: the next one goes on, the log is whole, and no page is asked for a third time."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dagster_project.settings import Settings
+from tests.integration.rest_world import HostileServer, Pages, World, database_of_module, empty_log, make_card
+
+ROOT = Path(__file__).parents[2]
+PAGES = 12
+
+
+@pytest.fixture(scope="module")
+def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
+    yield from database_of_module(server_settings, admin)
+
+
+@pytest.fixture
+def world(settings: Settings, tmp_path: Path) -> World:
+    empty_log(settings)
+    return World(settings, tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    with HostileServer(Pages(total=PAGES * 2, size=2)) as made:
+        yield made
+
+
+def fetch_in_process(world: World, server: HostileServer, kill: dict[str, int]) -> subprocess.CompletedProcess[str]:
+    card = make_card(server.url, {"cursor": {"field": "updated_at", "param": "updated_since"}})
+    request = {
+        "dsn": world.settings.dsn("loader").get_secret_value(),
+        "landing": str(world.folder / "landing"),
+        "card": card.model_dump(mode="json"),
+        "kill": kill,
+    }
+    command = [sys.executable, "-m", "tests.integration.rest_fetcher_process", json.dumps(request)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("stage", ["fetch", "land", "landed"])
+def test_a_fetch_that_is_killed_again_and_again_arrives(world: World, server: HostileServer, stage: str) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    kills = 0
+    for _ in range(3):
+        # Not at the first time, which would be the page of the kill before: each kill may cost a page one request.
+        ended = fetch_in_process(world, server, {stage: draw.randrange(1, 4)})
+        assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, f"killed at {stage}\n"), ended.stderr
+        kills += 1
+    ended = fetch_in_process(world, server, {})
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
+    assert world.ids() == list(range(1, PAGES * 2 + 1))
+    assert [landed.position for landed in world.landed()] == list(range(PAGES))
+    (batch,) = world.batches()
+    assert batch.cursor_proposed == {"field": "updated_at", "value": f"2024-01-{PAGES * 2:02d}T00:00:00Z"}
+    asked = Counter(server.targets)
+    assert len(asked) == PAGES
+    assert max(asked.values()) <= (2 if stage == "land" else 1)
+    # Bytes whose row was lost are kept once all the same, and no temporary file is left behind by a clean kill.
+    kept = [path for path in (world.folder / "landing" / "objects").rglob("*") if path.is_file()]
+    assert len(kept) == PAGES
+    assert sum(asked.values()) <= PAGES + kills
+
+
+def test_killed_after_the_last_page_asks_for_nothing_more(world: World, server: HostileServer) -> None:
+    ended = fetch_in_process(world, server, {"landed": PAGES - 1})
+    assert ended.returncode == -signal.SIGKILL
+    assert len(server.asked) == PAGES
+    ended = fetch_in_process(world, server, {})
+    assert ended.stdout == "done\n", ended.stderr
+    assert len(server.asked) == PAGES
+    assert world.ids() == list(range(1, PAGES * 2 + 1))
