@@ -43,12 +43,14 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | TimeoutError)
 
 
-def failure(error: Exception, what: str) -> dg.Failure:
+def failure(error: Exception, what: str, *, tries_left: bool = True) -> dg.Failure:
     """Make the step's failure from an error of the engine.
 
     Args:
         error: What was raised.
         what: What was being done, such as ``fetching gutenberg``.
+        tries_left: Whether the retry policy allows another try. After the last one Dagster keeps only its own words
+            ("exceeded max_retries") of a failure that may be retried.
     """
     transient = is_transient(error)
     names = [kind.__name__ for kind in type(error).__mro__]
@@ -61,5 +63,5 @@ def failure(error: Exception, what: str) -> dg.Failure:
             "advice": advice or "see the log",
             "exit_code": int(getattr(error, "exit_code", 1)),
         },
-        allow_retries=transient,
+        allow_retries=transient and tries_left,
     )

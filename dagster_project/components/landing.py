@@ -98,11 +98,11 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
         # Anything but the engine's own error, or one without a report, ends the step as it is.
         partial: FetchReport | None = getattr(raised, "report", None)
         some_went_well = partial is not None and any(stream.sealed for stream in partial.streams.values())
-        retries_left = is_transient(raised) and context.retry_number < card.retry.attempts
-        if partial is None or not some_went_well or retries_left:
+        tries_left = context.retry_number < card.retry.attempts
+        if partial is None or not some_went_well or (is_transient(raised) and tries_left):
             if not is_known(raised):
                 raise
-            raise failure(raised, f"fetching {card.source}") from raised
+            raise failure(raised, f"fetching {card.source}", tries_left=tries_left) from raised
         report, error = partial, raised
     for name, stream in report.streams.items():
         for warning in stream.warnings:

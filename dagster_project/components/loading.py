@@ -84,7 +84,8 @@ def load_streams(
     selected = {key: streams[key] for key in streams if key in context.selected_asset_keys}
     names = [stream.name for stream in selected.values()]
     limit = (config.limit or platform.debug_rows) or None
-    report = _run(card, runtime, names, config.replay, limit)
+    tries_left = context.retry_number < card.retry.attempts
+    report = _run(card, runtime, names, config.replay, limit, tries_left=tries_left)
     for name, done in report.streams.items():
         for warning in done.warnings:
             context.log.warning(f"{card.source}.{name}: {warning}")
@@ -111,7 +112,9 @@ def load_streams(
         )
 
 
-def _run(card: SourceCard, runtime: "Runtime", names: list[str], replay: str, limit: int | None) -> "LoadReport":
+def _run(
+    card: SourceCard, runtime: "Runtime", names: list[str], replay: str, limit: int | None, *, tries_left: bool
+) -> "LoadReport":
     from dagster_project.ingest.load.run import Replay, load_source
 
     if replay and replay != "all" and not replay.isdecimal():
@@ -122,7 +125,7 @@ def _run(card: SourceCard, runtime: "Runtime", names: list[str], replay: str, li
     except Exception as error:
         if not is_known(error):
             raise
-        raise failure(error, f"loading {card.source}") from error
+        raise failure(error, f"loading {card.source}", tries_left=tries_left) from error
 
 
 def _fetched_here(context: dg.AssetExecutionContext, card: SourceCard) -> bool:

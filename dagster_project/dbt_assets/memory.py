@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 RESUMES = "dagster/is_resume_retry"
 """Dagster's tag of a run that goes on where its parent failed; one that repeats everything doesn't have it."""
 
+PARENT = "dagster/parent_run_id"
+
 
 def first_run(context: dg.AssetExecutionContext) -> str:
     """Give the run that this one goes on from: itself, or where the chain of resumed runs began."""
     run = context.run
-    while run.tags.get(RESUMES) == "true" and run.parent_run_id:
-        parent = context.instance.get_run_by_id(run.parent_run_id)
+    while run.tags.get(RESUMES) == "true" and (before := run.tags.get(PARENT)):
+        parent = context.instance.get_run_by_id(before)
         if parent is None:
-            return run.parent_run_id
+            return before
         run = parent
     return run.run_id
 

@@ -34,6 +34,9 @@ _PASSING = (
 )
 """Words of database errors that may pass; dbt gives no codes."""
 
+LOOK_TIMEOUT = "set statement_timeout = '5s'"
+"""For what the UI shows of a relation: a sample that takes longer isn't worth it."""
+
 Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
@@ -227,7 +230,7 @@ class _Build:
             return
         if dbt.code < 0:
             told = f"dbt was killed by signal {-dbt.code}"
-            raise dg.Failure(f"{self.step.name}: {told}", metadata={"exit_code": 1}, allow_retries=True)
+            raise dg.Failure(f"{self.step.name}: {told}", metadata={"exit_code": 1}, allow_retries=self._tries_left)
         lines = [f"{self._name(end.unique_id)}: {end.status}: {_one(end.message)}" for end in broken]
         if not broken:
             lines += dbt.errors or [f"dbt ended with code {dbt.code} and no results"]
@@ -238,8 +241,13 @@ class _Build:
             f"{self.step.name}: {len(broken) or 'no'} of {len(asked)} nodes failed\n{text}",
             metadata={"failed": len(broken), "skipped": len(skipped), "exit_code": self._exit_code(broken)},
             # What the data or the SQL got wrong stays wrong; a lost connection doesn't.
-            allow_retries=any(word in text.lower() for word in _PASSING),
+            allow_retries=self._tries_left and any(word in text.lower() for word in _PASSING),
         )
+
+    @property
+    def _tries_left(self) -> bool:
+        """Whether the policy allows another try. After the last one Dagster would keep only its own words."""
+        return bool(self.context.retry_number < RETRIES.max_retries)
 
     def _exit_code(self, broken: list[Finished]) -> int:
         """Give 2 where dbt refused the project, 5 where the database refused a statement, 4 where only tests failed."""
@@ -254,6 +262,7 @@ def _one(message: str | None) -> str:
 
 def relation_metadata(connection: "psycopg.Connection[Any]", node: Node, finished: Finished) -> dict[str, Any]:
     """Describe a relation after it was built: rows, columns, a few of them to look at."""
+    import psycopg
     from psycopg import sql
 
     from dagster_project.components.facts import rate
@@ -274,8 +283,13 @@ def relation_metadata(connection: "psycopg.Connection[Any]", node: Node, finishe
                 for name, kind in columns
             ]
         )
-        if node.materialized != "view":  # counting a view would run it
-            cursor.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(schema, node.table)))
-            metadata["dagster/row_count"] = int((cursor.fetchone() or (0,))[0])
-        metadata["sample"] = dg.MetadataValue.md(preview(cursor, schema, node.table, [name for name, _ in columns]))
+        try:
+            cursor.execute(LOOK_TIMEOUT)
+            if node.materialized != "view":  # counting a view would run it
+                cursor.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(schema, node.table)))
+                metadata["dagster/row_count"] = int((cursor.fetchone() or (0,))[0])
+            metadata["sample"] = dg.MetadataValue.md(preview(cursor, schema, node.table, [name for name, _ in columns]))
+        except psycopg.Error as error:
+            # Looking at a view runs it. What is wrong with its rows is for tests to say; it was built.
+            metadata["sample"] = f"not shown: {error}"
     return metadata
