@@ -24,7 +24,8 @@ NAME = "bindery"
 @dg.definitions
 def bindery() -> dg.Definitions:
     """Assemble cards, Python assets and dbt with what moves them."""
-    platform = Platform()
+    # Configured by the run: a plain instance would hand the warehouse its defaults, whatever the run says.
+    platform = Platform.configure_at_launch()
     return dg.Definitions.merge(
         load_defs_folder(),
         load_dbt(get_settings()),
