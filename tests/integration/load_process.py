@@ -1,0 +1,43 @@
+"""A source from end to end in a process to be killed: ``python -m tests.integration.load_process <JSON>``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from dagster_project import warehouse
+from dagster_project.ingest import pipeline
+from dagster_project.ingest.cards import FileSourceCard, RestApiSourceCard
+from dagster_project.ingest.runtime import Runtime
+from dagster_project.settings import get_settings
+from tests.integration.load_world import Refs
+
+
+def main(request: dict[str, Any]) -> None:
+    """Fetch and load; kill this process at the n-th time (from 0) that a stage is reached, after leaving a mark."""
+    left = dict(request.get("kill", {}))
+
+    def checkpoint(stage: str) -> None:
+        if stage in left:
+            left[stage] -= 1
+            if left[stage] < 0:
+                Path(request["mark"]).write_text(stage)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = get_settings()
+    runtime = Runtime(
+        connect=lambda: warehouse.connect(settings, "loader"),
+        landing=request["landing"],
+        resolver=Refs(),
+        checkpoint=checkpoint,
+    )
+    model = RestApiSourceCard if "base_url" in request["card"] else FileSourceCard
+    pipeline.run_source(model.model_validate(request["card"]), runtime)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
