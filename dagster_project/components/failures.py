@@ -55,8 +55,10 @@ def failure(error: Exception, what: str, *, tries_left: bool = True) -> dg.Failu
     transient = is_transient(error)
     names = [kind.__name__ for kind in type(error).__mro__]
     advice = next((ADVICE[name] for name in names if name in ADVICE), "")
+    # A fault of ours, unlike what is raised on purpose, needs its kind to be understood; its traceback is the cause.
+    said = str(error) if is_known(error) else f"{type(error).__name__}: {error}"
     return dg.Failure(
-        description=f"{what}: {error}" + (f"\n{advice}" if advice else ""),
+        description=f"{what}: {said}" + (f"\n{advice}" if advice else ""),
         metadata={
             "error": type(error).__name__,
             "transient": transient,

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dagster_project.components import naming
 from dagster_project.components.facts import common_attributes, rate
-from dagster_project.components.failures import failure, is_known, is_transient
+from dagster_project.components.failures import failure, is_transient
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of
 from dagster_project.ingest.cards.base import SourceCard
 
@@ -95,13 +95,10 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
         )
         error: Exception | None = None
     except Exception as raised:
-        # Anything but the engine's own error, or one without a report, ends the step as it is.
         partial: FetchReport | None = getattr(raised, "report", None)
         some_went_well = partial is not None and any(stream.sealed for stream in partial.streams.values())
         tries_left = context.retry_number < card.retry.attempts
         if partial is None or not some_went_well or (is_transient(raised) and tries_left):
-            if not is_known(raised):
-                raise
             raise failure(raised, f"fetching {card.source}", tries_left=tries_left) from raised
         report, error = partial, raised
     for name, stream in report.streams.items():

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_project.components import naming
 from dagster_project.components.checks import check_specs, judge, unfinished_streams
 from dagster_project.components.facts import common_attributes, declared_columns
-from dagster_project.components.failures import failure, is_known
+from dagster_project.components.failures import failure
 from dagster_project.components.landing import retry_policy
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of, reading
 from dagster_project.components.report import stream_metadata
@@ -123,8 +123,6 @@ def _run(
     try:
         return load_source(card, runtime, streams=names, replay=again, limit=limit)
     except Exception as error:
-        if not is_known(error):
-            raise
         raise failure(error, f"loading {card.source}", tries_left=tries_left) from error
 
 

@@ -89,7 +89,7 @@ def run_dev(
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        with serving(settings, port=port, code_only=code_only, env_file=settings.project_dir / ".env") as servers:
+        with serving(settings, port=port, code_only=code_only, env_file=_env_file(settings)) as servers:
             if code_only:
                 say(f"code server on {settings.code_host}:{settings.code_port}; now: dagster dev -w workspace.yaml")
             else:
@@ -227,6 +227,15 @@ def end_leftovers(home: Path) -> None:
         if parent == 1 and b"dagster" in command:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+
+
+def _env_file(settings: Settings) -> Path | None:
+    """Give the ``.env`` that `dagster` reads as well, unless this installation was told to use another or none."""
+    from dagster_project.settings import child_environment
+    from dagster_project.settings_layers import env_file
+
+    path = settings.project_dir / ".env"
+    return path if env_file(child_environment({}), settings.project_dir) == path else None
 
 
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:

@@ -132,7 +132,8 @@ class Collector:
             self._set(step, "running", only=("waiting",))
             return self._sign("step_started", step)
         if kind == "STEP_UP_FOR_RETRY":
-            return self._sign("step_retry", step, message=_first_line(event.step_retry_data.error.message))
+            error = event.step_retry_data.error
+            return self._sign("step_retry", step, message=_first_line((error.cause or error).message))
         if kind == "STEP_SUCCESS":
             self._finish(step, event.step_success_data.duration_ms / 1000)
             return self._sign("step_done", step)
