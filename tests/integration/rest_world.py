@@ -156,6 +156,7 @@ class Pages:
 
 
 __all__ = [
+    "Archive",
     "Asked",
     "HostileServer",
     "Pages",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dagster_project.ingest.errors import CardError, DatabaseError, LandingError
 from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted
 from dagster_project.ingest.fetch.run import fetch_sample
 from dagster_project.ingest.landing.archive import Archive
+from dagster_project.ingest.parse import read
 from dagster_project.settings import Settings
 from tests.integration.rest_world import (
     Asked,
@@ -135,6 +137,10 @@ def test_a_cursor_without_a_parameter_lands_only_pages_with_something_new(
         {"field": "updated_at", "above": "2024-01-10T00:00:00Z"}
     ]
     assert world.ids() == [10, 11]
+    (landed,) = world.landed()
+    archive = Archive(str(world.folder / "landing"))
+    (chunk,) = read(card, card.stream("books"), landed, lambda: archive.open(landed.uri or ""))
+    assert (chunk.columns["id"].values.to_pylist(), chunk.first_ordinal) == (["11"], 2), "10 was there before"
     assert (report.streams["books"].unchanged, report.streams["books"].requests) == (3, 4)
 
 
@@ -202,6 +208,19 @@ def test_what_the_card_says_is_sent(world: World, server: HostileServer) -> None
     assert asked.query == {"lang": "en", "size": "50", "ratio": "0.5", "full": "true", "key": "tok-1234"}
     assert (asked.headers["x-stream"], asked.headers["x-card"]) == ("s", "tok-1234")
     assert "tok-1234" not in str(world.sql("select to_jsonb(l) from bindery.landed l"))
+
+
+def test_the_pace_is_the_cards(world: World, server: HostileServer) -> None:
+    times: list[float] = []
+    world.checkpoint = lambda stage: times.append(time.monotonic()) if stage == "fetch" else None
+    world.values["rate"] = "20"
+    world.fetch(make_card(server.url, rate_limit={"requests": {"setting": "rate"}, "per": "second"}))
+    gaps = [after - before for before, after in pairwise(times)]
+    assert len(gaps) == 3
+    assert min(gaps) >= 0.045
+    world.values["rate"] = "0"
+    with pytest.raises(CardError, match="above zero"):
+        world.fetch(make_card(server.url, rate_limit={"requests": {"setting": "rate"}}))
 
 
 def test_a_query_by_post_pages_through_its_body(world: World, server: HostileServer) -> None:

@@ -335,7 +335,7 @@ def test_the_pace_is_kept_over_threads(serve: Serve) -> None:
         return OK
 
     server = serve(answer)
-    with HttpClient(HttpOptions.model_validate({"rate_limit": {"requests": 50}}), server.url, contact="me") as http:
+    with HttpClient(HttpOptions(), server.url, contact="me", interval=0.02) as http:
         threads = [threading.Thread(target=lambda: [http.get(server.url) for _ in range(5)]) for _ in range(4)]
         for thread in threads:
             thread.start()

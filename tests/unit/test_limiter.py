@@ -106,7 +106,7 @@ def test_each_host_has_its_own() -> None:
 
 @pytest.mark.parametrize(("per", "interval"), [("second", 0.5), ("minute", 30), ("hour", 1800)])
 def test_a_cards_rate_is_an_interval(per: str, interval: float) -> None:
-    assert RateLimit.model_validate({"requests": 2, "per": per}).interval == interval
+    assert RateLimit.model_validate({"requests": 2, "per": per}).interval(2) == interval
 
 
 def test_a_host_that_is_down_is_left_alone_then_tried_by_one(clock: Clock) -> None:

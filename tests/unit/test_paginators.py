@@ -216,6 +216,7 @@ STREAM = {"name": "books", "path": "/books"}
         ([{**STREAM, "records": "a["}], "is no JMESPath"),
         ([{**STREAM, "json_body": {"a": 1}}], "needs `method: POST`"),
         ([{**STREAM, "format": "jsonl", "records": "a"}], "each line is a record"),
+        ([{**STREAM, "format": "jsonl", "cursor": {"field": "at"}}], "would be appended again"),
         (
             [{**STREAM, "parent": {"stream": "x", "field": "id", "placeholder": "id"}, "path": "/x/{id}"}],
             "not among the streams",

@@ -44,6 +44,11 @@ SecretText = SecretRef | SettingRef | str
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, written as a number or as ``500ms``, ``30s``, ``15m``, ``2h``, ``90d``, ``4w``."""
 
+Seconds = Duration | SettingRef
+"""A duration, or a reference to a setting that holds one."""
+Positive = Annotated[float, Field(gt=0)] | SettingRef
+"""A number above zero, or a reference to a setting."""
+
 DataType = Literal[
     "boolean", "bigint", "numeric", "double precision", "timestamptz", "timestamp", "date", "text", "jsonb"
 ]

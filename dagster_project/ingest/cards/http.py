@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dagster_project.ingest.cards.base import CardModel, Duration
+from dagster_project.ingest.cards.base import CardModel, Duration, Positive
 
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 
@@ -14,13 +14,12 @@ _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 class RateLimit(CardModel):
     """At most so many requests in a time, over all streams of the host, evenly spread."""
 
-    requests: float = Field(gt=0)
+    requests: Positive
     per: Literal["second", "minute", "hour"] = "second"
 
-    @property
-    def interval(self) -> float:
-        """Seconds between two requests."""
-        return _SECONDS[self.per] / self.requests
+    def interval(self, requests: float) -> float:
+        """Give the seconds between two requests, once ``requests`` is known as a number."""
+        return _SECONDS[self.per] / requests
 
 
 class HttpRetry(CardModel):

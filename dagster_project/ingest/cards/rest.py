@@ -180,6 +180,11 @@ class RestStream(StreamCard):
             raise ValueError(f"stream {self.name!r}: `json_body` needs `method: POST`")
         if self.format == "jsonl" and self.records is not None:
             raise ValueError(f"stream {self.name!r}: in JSON Lines each line is a record: `records` says nothing")
+        if self.format == "jsonl" and self.cursor and not self.cursor.param and self.write == "append":
+            raise ValueError(
+                f"stream {self.name!r}: old records would be appended again: with JSON Lines a `cursor` needs "
+                "`param`, or `write: merge`"
+            )
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from dagster_project.ingest.cards.base import CardModel, Duration, Number, SourceCard, StreamCard, Text
+from dagster_project.ingest.cards.base import CardModel, Duration, Number, Seconds, SourceCard, StreamCard, Text
 from dagster_project.ingest.cards.http import HttpOptions
 
 
@@ -71,7 +71,7 @@ class Crawl(CardModel):
     max_seconds: Duration | None = None
     concurrency: int = Field(default=1, ge=1, le=16)
     """Requests under way at once on the host."""
-    delay: Duration = 1.0
+    delay: Seconds = 1.0
     """Pause between requests to the host, with jitter; robots.txt may ask for more."""
     obey_robots: bool = True
     conditional: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -57,7 +58,7 @@ class CursorTrack:
         """Records that had the field."""
         self._best_key = key_of(self._best)
         self._last_key = key_of(self._last)
-        self._begin_key = key_of(begin)
+        self._is_new = newer_than(card.field, begin)
 
     def see(self, records: list[Any]) -> int:
         """Take note of records; give how many are new, that is above where this fetch begins or without the field."""
@@ -69,8 +70,7 @@ class CursorTrack:
                 fresh += 1
                 continue
             self.seen += 1
-            if self._begin_key is None or key[0] != self._begin_key[0] or key > self._begin_key:
-                fresh += 1
+            fresh += self._is_new(record)
             if self._best_key is None or (key[0] == self._best_key[0] and key > self._best_key):
                 self._best, self._best_key = value, key
             if self._last_key is not None and (key[0] != self._last_key[0] or key < self._last_key):
@@ -118,6 +118,17 @@ def key_of(value: Any) -> Key | None:
     except ValueError:
         return 2, text
     return 1, moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def newer_than(field: str, above: Any) -> Callable[[Any], bool]:
+    """Make the test of records that a fetch began for: above a cursor, or without the field."""
+    find, limit = Field(field), key_of(above)
+
+    def is_new(record: Any) -> bool:
+        key = key_of(find.of(record))
+        return key is None or limit is None or key[0] != limit[0] or key > limit
+
+    return is_new
 
 
 def look_back(value: Any, seconds: float) -> str:

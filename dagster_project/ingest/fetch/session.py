@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dagster_project.ingest.cards.base import SecretRef, SettingRef, SourceCard
+from dagster_project.ingest.cards.http import RateLimit
+from dagster_project.ingest.durations import parse_duration
 from dagster_project.ingest.errors import CardError, IngestError, SourceError
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import FetchReport, StreamFetch
@@ -67,6 +69,36 @@ class FetchSession:
         if isinstance(value, bool):
             return "true" if value else "false"
         return str(value) if isinstance(value, int | float) else self.runtime.text(value)
+
+    def seconds(self, value: float | SettingRef) -> float:
+        """Give a card's duration in seconds, following references.
+
+        Raises:
+            CardError: The setting holds no duration.
+        """
+        if not isinstance(value, SettingRef):
+            return value
+        text = self.runtime.text(value)
+        try:
+            return float(text)
+        except ValueError:
+            try:
+                return float(str(parse_duration(text)))
+            except ValueError as error:
+                raise CardError(f"setting {value.setting}: {error}") from None
+
+    def interval(self, rate: RateLimit | None) -> float:
+        """Give the seconds between two requests that a card's rate limit asks for; 0 without one.
+
+        Raises:
+            CardError: The setting holds no number above zero.
+        """
+        if rate is None:
+            return 0.0
+        requests = self.seconds(rate.requests)
+        if not requests > 0:
+            raise CardError(f"`rate_limit.requests` should be above zero, got {requests:g}")
+        return rate.interval(requests)
 
     def open(self, stream: str, fingerprint: str) -> StreamBatch:
         """Open a stream's batch, or the one that an interrupted fetch with the same fingerprint left open."""

@@ -73,7 +73,7 @@ class WebFetcher:
         assert isinstance(card, WebSourceCard)
         base = session.value(card.base_url)
         crawl = card.crawl
-        interval = max(crawl.delay, card.rate_limit.interval if card.rate_limit else 0.0)
+        interval = max(session.seconds(crawl.delay), session.interval(card.rate_limit))
         limiters = Limiters(lambda: Limiter(interval, jitter=0.5))
         with HttpClient.of(session, card, base, limiters=limiters) as client:
             _Crawl(session, card, client, interval).run()

@@ -34,6 +34,8 @@ THREADED_FROM = 8 * BLOCK
 """Input from which compressing in threads pays."""
 STALE = 3600.0
 """Seconds without a write after which a temporary file belongs to a process that was killed."""
+SETTLED = 120.0
+"""Seconds after which a file is on the disk, whatever became of who wrote it: systems write back after 30 or so."""
 _COMPRESSED_MEDIA = frozenset(
     {
         *("application/zip", "application/gzip", "application/x-gzip", "application/zstd", "application/x-bzip2"),
@@ -86,6 +88,7 @@ class Archive:
         if "://" in root:
             raise LandingError(f"landing root {root!r} is a URL, but landing is a folder: give a path")
         self.root = Path(root).absolute()
+        self._folder = str(self.root)
         self._temporaries = self.root / "tmp"
         self._prepared = False
         self._of_thread = threading.local()
@@ -157,8 +160,7 @@ class Archive:
         body = data if compressed else self._compressor().compress(data)
         with self._temporary() as (temporary, handle):
             handle.write(body)
-            _sync(handle)
-            return self._publish(temporary, digest, len(data), compressed)
+            return self._publish(temporary, handle, digest, len(data), compressed)
 
     def _put_stream(self, blocks: Iterator[bytes], compressed: bool) -> Stored:
         digest = hashlib.sha256()
@@ -185,53 +187,70 @@ class Archive:
             elif pending:
                 handle.write(self._compressor().compress(b"".join(pending)))
             found = self._existing(digest.hexdigest(), size)
-            if found:
-                return found
-            _sync(handle)
-            return self._publish(temporary, digest.hexdigest(), size, compressed)
+            return found or self._publish(temporary, handle, digest.hexdigest(), size, compressed)
 
     def _existing(self, digest: str, size: int) -> Stored | None:
         """Find bytes that are kept already, and prove them: a damaged object is no reason not to write a good one."""
         for suffix in (".zst", ""):
             uri = _uri(digest, suffix)
-            path = self.root / uri
+            path = os.path.join(self._folder, uri)  # noqa: PTH118 - twice for each page: pathlib costs more than the look
             try:
-                os.utime(path)  # young again: whoever removes old objects leaves it alone
-            except OSError:
-                continue
-            try:
+                age = time.time() - os.stat(path).st_mtime  # noqa: PTH116
                 with self.open(uri) as reader:
                     while reader.read(BLOCK):
                         pass
+                if age < SETTLED:
+                    _sync(path)
+                    _sync(os.path.dirname(path))  # noqa: PTH120
+                elif age > STALE:
+                    os.utime(path)  # young again: whoever removes old objects leaves it alone
+            except FileNotFoundError:
+                continue
             except LandingError:
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
                 continue
             return Stored(uri, digest, size, new=False)
         return None
 
-    def _publish(self, temporary: Path, digest: str, size: int, compressed: bool) -> Stored:
+    def _publish(self, temporary: str, handle: BinaryIO, digest: str, size: int, compressed: bool) -> Stored:
+        """Give a written file its name, and return when it and its name are on the disk.
+
+        Named first and flushed then, so that file systems write both in one go; who reads the name meanwhile proves the
+        bytes and flushes them too.
+        """
+        handle.flush()
         uri = _uri(digest, "" if compressed else ".zst")
-        target = self.root / uri
+        target = os.path.join(self._folder, uri)  # noqa: PTH118
+        folder = os.path.dirname(target)  # noqa: PTH120
         try:
-            temporary.rename(target)
-        except FileNotFoundError:
-            target.parent.mkdir(exist_ok=True)
-            temporary.rename(target)
-            _sync_folder(target.parent.parent)
-        _sync_folder(target.parent)
+            try:
+                os.rename(temporary, target)  # noqa: PTH104
+            except FileNotFoundError:
+                Path(folder).mkdir(exist_ok=True)
+                os.rename(temporary, target)  # noqa: PTH104
+                _sync(os.path.dirname(folder))  # noqa: PTH120
+            os.fsync(handle.fileno())
+            _sync(folder)
+        except OSError:
+            # What the disk refused looks well in memory for a while: it must not be found.
+            Path(target).unlink(missing_ok=True)
+            raise
         return Stored(uri, digest, size)
 
     @contextmanager
-    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+    def _temporary(self) -> Iterator[tuple[str, BinaryIO]]:
         """Open a file to write before it has its name; gone afterwards unless it was renamed."""
-        path = self._temporaries / f"{os.getpid()}-{secrets.token_hex(8)}.part"
+        path = f"{self._temporaries}/{os.getpid()}-{secrets.token_hex(8)}.part"
         try:
-            with path.open("xb", buffering=BLOCK) as handle:
+            with open(path, "xb", buffering=BLOCK) as handle:
                 yield path, handle
         except OSError as error:
             raise self._cannot_write(error) from error
         finally:
-            path.unlink(missing_ok=True)
+            try:
+                os.unlink(path)  # noqa: PTH108
+            except FileNotFoundError:
+                pass  # it has its name
 
     def _prepare(self) -> None:
         """Make the folders, and remove what killed processes left, once."""
@@ -287,13 +306,8 @@ def _blocks(data: Readable | Iterable[bytes]) -> Iterator[bytes]:
         raise SourceError(f"reading the source's bytes failed: {error}") from error
 
 
-def _sync(handle: BinaryIO) -> None:
-    handle.flush()
-    os.fsync(handle.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a folder's new entries survive a power cut."""
+def _sync(path: str) -> None:
+    """Make a file's bytes, or a folder's new entries, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -69,15 +69,26 @@ def _chunks(
 def _answer(
     card: SourceCard, stream: RestStream, obj: LandedObject, open_bytes: Callable[[], BinaryIO]
 ) -> Iterator[Chunk]:
-    """Read an API's answer; the parent's fields that the card includes are in ``meta["parent"]``."""
+    """Read an API's answer; the parent's fields that the card includes are in ``meta["parent"]``.
+
+    Where the source can't be asked for what is new, ``meta["cursor"]`` says above which cursor records are wanted.
+    """
+    from dagster_project.ingest.fetch.cursor import newer_than
     from dagster_project.ingest.parse import json
 
     extra = dict(obj.meta.get("parent") or {})
+    cursor = obj.meta.get("cursor")
     with open_bytes() as body:
         if stream.format == "jsonl":
             yield from json.read_lines(body, nul_bytes=stream.nul_bytes, extra=extra)
         else:
             limit = getattr(card, "max_body", 256 * 1024 * 1024)
             yield from json.read_document(
-                body, stream.records, obj.origin, limit=limit, nul_bytes=stream.nul_bytes, extra=extra
+                body,
+                stream.records,
+                obj.origin,
+                limit=limit,
+                nul_bytes=stream.nul_bytes,
+                extra=extra,
+                keep=newer_than(cursor["field"], cursor["above"]) if cursor else None,
             )

@@ -7,8 +7,9 @@ document that isn't JSON as a whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from itertools import groupby
 from typing import IO, Any
 
 import msgspec
@@ -58,6 +59,7 @@ def read_document(
     first_ordinal: int = 1,
     nul_bytes: NulBytes = "replace",
     extra: dict[str, Any] | None = None,
+    keep: Callable[[Any], bool] | None = None,
 ) -> Iterator[Chunk]:
     """Read one JSON document.
 
@@ -69,6 +71,7 @@ def read_document(
         first_ordinal: Number of the first record.
         nul_bytes: What happens to texts with NUL characters or lone surrogates.
         extra: Fields added to each record.
+        keep: Tells which records are wanted; all by default.
 
     Raises:
         DataRefusedError: It is too large, isn't JSON, or has nothing at the path.
@@ -93,7 +96,15 @@ def read_document(
     found = select(document, records, name)
     if extra:
         found = [{**record, **extra} if isinstance(record, dict) else record for record in found]
-    yield from chunks_of_records(found, first_ordinal, nul_bytes=nul_bytes)
+    if keep is None:
+        yield from chunks_of_records(found, first_ordinal, nul_bytes=nul_bytes)
+        return
+    start = first_ordinal
+    for wanted, run in groupby(found, keep):
+        records_of_run = list(run)
+        if wanted:
+            yield from chunks_of_records(records_of_run, start, nul_bytes=nul_bytes)
+        start += len(records_of_run)
 
 
 def _as_lines(data: bytes) -> list[Any] | None:
