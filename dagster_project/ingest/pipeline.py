@@ -59,8 +59,10 @@ def run_source(
         SourceError: A stream couldn't be fetched; ``error.report`` tells what was, ``error.load`` what was loaded.
         IngestError: As ``fetch_source`` and ``load_source``.
     """
+    from dagster_project.ingest.load.memory import keep_little
     from dagster_project.ingest.load.run import load_source
 
+    keep_little()
     fetched: FetchReport | None = None
     failure: SourceError | None = None
     if fetch:

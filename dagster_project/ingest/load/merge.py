@@ -142,12 +142,20 @@ def merge(
     if values:
         newer = _newer([column for column in newest_by if column in seen])
         changed += f" or ({_differ('t', 's', values)}{newer})"
+    inserted = updated = 0
+    if _mostly_new(session, table, staging, key):
+        # All of them go in at once; what is left is then different or the same, never new.
+        there = f"select from {table.sql} t where {_same_key('t', 's', key)}"
+        inserted = session.run(
+            f"insert into {table.sql} ({names}) select {staged} from {staging} s where not exists ({there})"
+        ).rowcount
+        if inserted == session.one(f"select count(*) from {staging}"):
+            return Merged(inserted, 0)
     session.run("drop table if exists pg_temp.bindery_changed")
     found = session.run(
         f"create temp table bindery_changed on commit drop as select {staged}, t.ctid as {quoted(TID)} "
         f"from {staging} s left join {table.sql} t on {_same_key('t', 's', key)} where {changed}"
     ).rowcount
-    updated = inserted = 0
     if found:
         session.run("analyze pg_temp.bindery_changed")
         if values:
@@ -157,12 +165,20 @@ def merge(
                 f"where t.ctid = c.{quoted(TID)}"
             ).rowcount
         if updated < found:
-            inserted = session.run(
+            inserted += session.run(
                 f"insert into {table.sql} ({names}) select {names} from pg_temp.bindery_changed "
                 f"where {quoted(TID)} is null"
             ).rowcount
     session.run("drop table pg_temp.bindery_changed")
     return Merged(inserted, updated)
+
+
+def _mostly_new(session: Session, table: Table, staging: str, key: list[str]) -> bool:
+    """Look at a sample of the staged rows, by the key's index: writing all new rows twice would cost a quarter more."""
+    sample = f"(select * from {staging} tablesample system (1) repeatable (1) limit 500) s"
+    there = f"exists (select from {table.sql} t where {_same_key('t', 's', key)})"
+    seen, known = session.run(f"select count(*), count(*) filter (where {there}) from {sample}").fetchone() or (0, 0)
+    return bool(seen >= 100 and known < seen / 10)
 
 
 def _newer(columns: list[str]) -> str:
