@@ -138,11 +138,11 @@ def serving(
     servers = Servers(f"http://localhost:{port}", home)
     try:
         commands = _commands(settings, port, code_only)
-        _launch(servers, settings, {"code-server": commands.pop("code-server")})
+        _launch(servers, {"code-server": commands.pop("code-server")})
         # The others ask it for the definitions as soon as they run, and remember for a while if nobody answers.
         _wait(servers, settings.code_host, settings.code_port)
         if commands:
-            _launch(servers, settings, commands)
+            _launch(servers, commands)
             _wait(servers, LOOPBACK, port)
         yield servers
     finally:
@@ -162,20 +162,21 @@ def _commands(settings: Settings, port: int, code_only: bool) -> dict[str, list[
     return {"code-server": code, "webserver": web, "daemon": daemon}
 
 
-def _launch(servers: Servers, settings: Settings, commands: Mapping[str, list[str]]) -> None:
+def _launch(servers: Servers, commands: Mapping[str, list[str]]) -> None:
     for name, arguments in commands.items():
-        servers.processes[name] = _start(name, arguments, settings, servers.home)
+        servers.processes[name] = _start(name, arguments, servers.home)
     remember(servers.home.path, servers.processes)
 
 
-def _start(name: str, arguments: list[str], settings: Settings, home: Home) -> subprocess.Popen[bytes]:
+def _start(name: str, arguments: list[str], home: Home) -> subprocess.Popen[bytes]:
     from dagster_project.settings import child_environment
 
     log: IO[bytes]
     with (home.path / "logs" / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
             arguments,
-            cwd=settings.project_dir,
+            # Not the project's folder: Dagster's commands let a `.env` there override what they are given here.
+            cwd=home.path,
             env=child_environment(home.environment),
             stdin=subprocess.DEVNULL,
             stdout=log,

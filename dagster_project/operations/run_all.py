@@ -13,7 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.operations.instance import WORKER_TAG, fail_dead_runs, open_instance, prepare_home, this_worker
+from dagster_project.operations.instance import (
+    WORKER_TAG,
+    fail_dead_runs,
+    open_instance,
+    prepare_debug_home,
+    prepare_home,
+    this_worker,
+)
 from dagster_project.operations.summary import AssetResult, Collector, RunEvent, RunSummary
 
 if TYPE_CHECKING:
@@ -43,7 +50,8 @@ def materialize_everything(
 
     Args:
         settings: Say which installation; Postgres is started where it is the embedded one.
-        debug: Few rows of each stream, into the scratch database; the real one isn't touched.
+        debug: Few rows of each stream, into the scratch database; the real one isn't touched, and neither is the
+            history of the instance that `bindery dev` shows.
         debug_rows: How few; without ``debug`` it means a debug run as well.
         full_refresh: Forget cursors and read everything again.
         job: Name of the job.
@@ -59,7 +67,7 @@ def materialize_everything(
     started = time.monotonic()
     warehouse.ensure_ready(settings)
     prepare(settings)
-    home = prepare_home(settings)
+    home = prepare_debug_home(settings) if rows else prepare_home(settings)
     with open_instance(home) as instance:
         recovered = fail_dead_runs(instance)
         repository = _repository(settings)

@@ -136,7 +136,7 @@ def test_it_moves_by_itself(card: SourceCard, built: dg.Definitions) -> None:
     assert cron is not None
     assert is_valid_cron_string(cron)
     assert (interval_seconds(card) or 0) >= 60
-    assert len(built.sensors or []) == (isinstance(card, FileSourceCard) and card.watch)
+    assert len(list(built.sensors or ())) == (isinstance(card, FileSourceCard) and card.watch)
 
 
 @every_card
