@@ -41,8 +41,6 @@ class StreamLoad:
     emptied: int = 0
     """Empty texts that became NULL in columns whose type has no empty value."""
     replaced_nul: int = 0
-    skipped: int = 0
-    """Rows at or below the cursor that an earlier batch has brought."""
     superseded: int = 0
     """Batches not read because a newer one holds everything."""
     resolved: int = 0
@@ -69,7 +67,6 @@ class StreamLoad:
             "codes": self.codes,
             "emptied": self.emptied,
             "replaced_nul": self.replaced_nul,
-            "skipped": self.skipped,
             "superseded": self.superseded,
             "resolved": self.resolved,
             "table_rows": self.table_rows,

@@ -19,7 +19,6 @@ from dagster_project.ingest.load import batches
 from dagster_project.ingest.load.batches import Replay, Work
 from dagster_project.ingest.load.blocks import Block, blocks
 from dagster_project.ingest.load.convert import declared_type
-from dagster_project.ingest.load.cursors import newer
 from dagster_project.ingest.load.memory import keep_little
 from dagster_project.ingest.load.report import LoadReport, StreamLoad
 from dagster_project.ingest.load.resolve import resolve
@@ -270,7 +269,7 @@ class _Load:
                     loader.report.objects += 1
                     loader.report.bytes += landed.size or 0
                     self.runtime.checkpoint("parse")
-                    for chunk in newer(self._read(stream, landed, left), stream, batch, loader.report):
+                    for chunk in self._read(stream, landed, left):
                         if left is not None:
                             left -= chunk.rows
                         yield landed, chunk
