@@ -178,6 +178,12 @@ class Settings(BaseSettings):
     bookshop_max_pages: int | None = Field(
         default=None, ge=1, description="Most pages of the bookshop per fetch. By default 100000, or 200 when live."
     )
+    gutenberg_rate: float | None = Field(
+        default=None, gt=0, description="Requests a second to the catalogue. By default 1 when live, else 1000."
+    )
+    bookshop_delay: float | None = Field(
+        default=None, ge=0, description="Seconds between two requests to the bookshop. By default 1 when live, else 0."
+    )
     gutenberg_schedule: Cron = Field(default="0 * * * *", description="When the catalogue is read (cron, UTC).")
     bookshop_schedule: Cron = Field(default="0 4 * * 1", description="When the bookshop is read (cron, UTC).")
     uploads_schedule: Cron = Field(
@@ -324,13 +330,17 @@ class Settings(BaseSettings):
         except MissingSettingError:
             return None
 
-    def _computed(self, field: str) -> str | int | Path | None:
+    def _computed(self, field: str) -> str | float | Path | None:
         """Give the value that a field without one takes from the others."""
         live = self.sources == "live"
         if field in LIVE_URLS:
             return LIVE_URLS[field] if live else _world_url(self.data_dir / "sample" / WORLD_FILE, field)
         if field in {"gutenberg_max_pages", "bookshop_max_pages"}:
             return (5 if field.startswith("gutenberg") else 200) if live else 100_000
+        if field == "gutenberg_rate":
+            return 1.0 if live else 1000.0
+        if field == "bookshop_delay":
+            return 1.0 if live else 0.0
         others: dict[str, str | Path] = {
             "landing_url": self.landing_root,
             "secrets_dir": self.secrets_path,

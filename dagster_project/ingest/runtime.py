@@ -68,7 +68,7 @@ class Runtime:
     code: str | None = None
     """Version or commit of the code, for the load log."""
     checkpoint: Callable[[str], None] = lambda _stage: None
-    """Called at named stages (``fetch``, ``land``, ``copy``, ``before_commit``, ``after_commit``, ...): a test kills here."""
+    """Called at named stages (``fetch``, ``land``, ``copy``, ``before_commit``, ...): a test kills here."""
 
     def text(self, value: str | int | SettingRef | SecretRef) -> str:
         """Give a card's value as text, following references."""
