@@ -1,8 +1,8 @@
 """How fast a million ratings are merged: the whole process, from Python's start to its exit, on real Postgres.
 
 Measures the merge of new rows into a fresh table, of the same rows again (nothing may be touched), and of new rows into
-a table that has as many already; beside them ``psql \\copy`` of the same file into the same table, as the limit. Memory is
-the peak of the process tree without Postgres. Prints text, or one JSON document with ``--json``.
+a table that has as many already; beside them COPY by psql of the same file into the same table without a key, as the
+limit. Memory is the peak of the process tree without Postgres. Prints text, or one JSON document with ``--json``.
 
     python -m benchmarks.load_ratings [--rows N] [--real FOLDER] [--json] [--repeat N]
 """
@@ -150,7 +150,12 @@ def run(card: Path, landing: Path, database: str, expect: str = "inserted") -> d
     report = json.loads(output)["ratings"]
     if report[expect] + report["duplicates"] != report["rows_read"]:
         raise SystemExit(f"the load did something else than {expect}: {report}")
-    return {"seconds": seconds, "peak_bytes": peak.stop(), "load_seconds": report["seconds"], "stages": report["stages"]}
+    return {
+        "seconds": seconds,
+        "peak_bytes": peak.stop(),
+        "load_seconds": report["seconds"],
+        "stages": report["stages"],
+    }
 
 
 def psql_copy(settings: Any, database: str, file: Path) -> dict[str, Any]:

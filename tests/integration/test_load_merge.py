@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dagster_project.ingest.errors import DataRefusedError
 from dagster_project.settings import Settings
 from tests.integration.load_world import World
 
@@ -188,6 +189,18 @@ def test_a_view_that_groups_by_the_key_of_an_empty_table_is_no_obstacle(world: W
     world.load(stream, "id,v\n1,a\n")
     world.execute("loader", "delete from raw.src__t", "create view raw.g as select id, v from raw.src__t group by id")
     assert counts(world.load(stream, "id,v\n1,a\n1,b\n2,c\n")) == {"inserted": 2, "duplicates": 1, "conflicts": 1}
+
+
+def test_a_table_that_others_point_to_is_emptied_row_by_row(world: World) -> None:
+    stream = {"name": "t", "write": "replace", "primary_key": "id"}
+    world.load(stream, "id,v\n1,a\n2,b\n")
+    world.execute("loader", "create table raw.other (id bigint references raw.src__t)")
+    report = world.load(stream, "id,v\n3,c\n3,d\n")
+    assert counts(report) == {"inserted": 1, "deleted": 2, "duplicates": 1, "conflicts": 1}
+    assert world.rows("select id, v from raw.src__t") == [(3, "d")]
+    world.execute("loader", "insert into raw.other values (3)")
+    with pytest.raises(DataRefusedError, match="still referenced"):
+        world.load(stream, "id,v\n4,c\n")
 
 
 def test_rows_gone_from_a_complete_fetch_are_deleted_and_refused_ones_stay(world: World) -> None:

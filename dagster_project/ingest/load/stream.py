@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagster_project.ingest.errors import CardError, DataRefusedError
+from dagster_project.ingest.errors import DataRefusedError
 from dagster_project.ingest.load import merge
+from dagster_project.ingest.load.bounds import check_nulls, check_rows
 from dagster_project.ingest.load.columns import Columns, ColumnState
 from dagster_project.ingest.load.convert import declared_type
 from dagster_project.ingest.load.copy import Copier, Job
@@ -111,7 +112,9 @@ class StreamLoader:
         report.codes = dict(self.quarantine.codes)
         self.columns.write(self.session, self.source.source, self.load_id)
         self._describe()
-        self._expectations()
+        self.quarantine.check(self.card.expect, report.rows_read, report.table)
+        check_rows(self.session, self.card, self.table, report)
+        check_nulls(self.card, self.columns, self._copied, report.table)
         return report
 
     # -- blocks
@@ -361,35 +364,6 @@ class StreamLoader:
             if state.rules is not None and state.rules.description:
                 wanted[state.name] = state.rules.description
         comment(self.session, self.table, wanted)
-
-    def _expectations(self) -> None:
-        expect, report = self.card.expect, self.report
-        self.quarantine.check(expect, report.rows_read, report.table)
-        if expect.min_rows is not None or expect.max_rows is not None:
-            rows = 0
-            if self.table.oid is not None:
-                rows = self.session.one(f"select count(*) from {self.table.sql}")
-            report.table_rows = rows
-            for bound, broken in (
-                (f"min_rows is {expect.min_rows}", expect.min_rows is not None and rows < expect.min_rows),
-                (f"max_rows is {expect.max_rows}", expect.max_rows is not None and rows > expect.max_rows),
-            ):
-                if broken:
-                    raise DataRefusedError(
-                        f"{report.table}: would have {rows:,} rows, and `expect.{bound}`: nothing was loaded"
-                    )
-        for name, allowed in expect.max_null_rate.items():
-            state = next((s for s in self.columns.by_source.values() if name in (s.source_name, s.name)), None)
-            if state is None:
-                if self._copied:
-                    raise CardError(f"stream {self.card.name!r}: expect.max_null_rate names {name!r}, which no row has")
-                continue
-            nulls = state.nulls + self._copied - state.rows
-            if self._copied and nulls / self._copied > allowed:
-                raise DataRefusedError(
-                    f"{report.table}: {name} is NULL in {nulls:,} of {self._copied:,} rows of this load, and "
-                    f"`expect.max_null_rate` allows {allowed:g}: nothing was loaded"
-                )
 
 
 def _misfit(state: ColumnState, value: str | None) -> str:

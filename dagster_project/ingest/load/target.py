@@ -66,19 +66,19 @@ class Target:
         session.run(f"lock table {table.sql} in share row exclusive mode")
         if replace:
             self.report.deleted = session.one(f"select count(*) from {table.sql}")
-            session.run(f"truncate {table.sql}")
-            self._fresh = True
+            self._fresh = self._truncate()
+            if not self._fresh:
+                session.run(f"delete from {table.sql}")
         elif delete_loads:
             self.report.deleted = session.run(
                 f"delete from {table.sql} where {quoted(LOAD_ID)} = any(%s)", [delete_loads]
             ).rowcount
         elif not session.one(f"select exists (select from {table.sql})"):
             # Truncating an empty table gives it new files: what is copied into them needs no write-ahead log twice.
-            session.run(f"truncate {table.sql}")
-            self._fresh = True
+            self._fresh = self._truncate()
         self.had_rows = not self._fresh
         self._declared_types(columns)
-        self.staged = self.card.write == "merge" and not self._fresh
+        self.staged = self.keyed and not self._fresh
         if self.keyed and self._fresh:
             try:
                 with session.savepoint():
@@ -87,6 +87,15 @@ class Target:
                 self.staged = True  # a view groups by the key: it stays, and rows come through staging
         elif self.keyed:
             self._same_key(columns)
+
+    def _truncate(self) -> bool:
+        """Empty the table at once; tell whether that can be done: not where foreign keys point to it."""
+        try:
+            with self.session.savepoint():
+                self.session.run(f"truncate {self.table.sql}")
+        except psycopg.errors.FeatureNotSupported:
+            return False
+        return True
 
     @property
     def keyed(self) -> bool:
@@ -116,7 +125,8 @@ class Target:
                 f"turned: {error}. Take the type out of the card, or empty the table and replay"
             ) from error
         for state, wanted in states:
-            self.report.widened[state.name] = f"{state.data_type} -> {wanted}"
+            if state.data_type != UNKNOWN:
+                self.report.widened[state.name] = f"{state.data_type} -> {wanted}"
             state.data_type, state.changed = wanted, True
 
     def _same_key(self, columns: Columns) -> None:
