@@ -206,6 +206,15 @@ def test_a_single_column_keeps_rows_without_value(world: World) -> None:
     assert sorted(world.rows("select coalesce(v, 'NULL') from raw.src__t")) == [("",), ("NULL",), ("\\.",), ("x",)]
 
 
+def test_rows_without_any_value_are_rows_and_records_without_fields_are_not(world: World) -> None:
+    report = world.load({"name": "t"}, "a,b\n,\n,\n")
+    assert (report.inserted, report.quarantined) == (2, 0)
+    assert world.load({"name": "t"}, "a,b\n1,\n,\n").inserted == 2
+    assert world.rows("select a, count(*) from raw.src__t group by a order by a") == [(1, 1), (None, 3)]
+    report = world.load({"name": "u", "expect": {"max_quarantined_rate": 1}}, "{}\n", name="u.jsonl")
+    assert (report.inserted, report.codes) == (0, {"empty_row": 1})
+
+
 def test_descriptions_become_comments(world: World) -> None:
     stream = {"name": "t", "description": "one row per 'thing'", "columns": {"id": {"description": "it's it"}}}
     world.load(stream, "id\n1\n")

@@ -135,6 +135,8 @@ def shortened(text: str | None) -> str:
 def records(block: Block, rows: list[int]) -> list[str]:
     """Write rows of a block as JSON objects, numbers and nested values as they were."""
     indices = pa.array(rows, pa.int64())
+    if not block.columns:
+        return ["{}"] * len(rows)
     names = list(block.columns)
     columns: list[list[Any]] = []
     for column in block.columns.values():

@@ -146,6 +146,7 @@ class StreamLoader:
         reasons: dict[int, Reason] = {}
         states: list[ColumnState] = []
         proofs: list[Proven] = []
+        blank: list[tuple[ColumnState, Proven]] = []
         for field, column in block.columns.items():
             state = self.columns.resolve(field)
             if not self._wanted(state, block, reasons):
@@ -154,14 +155,17 @@ class StreamLoader:
             proven = self._fitting(state, values, column.kind, reasons)
             state.seen = True
             if state.data_type == UNKNOWN:
+                blank.append((state, proven))
                 continue
             self.report.emptied += proven.emptied
             states.append(state)
             proofs.append(proven)
+        if not states:  # rows without any value are rows all the same
+            states, proofs = [state for state, _ in blank], [proven for _, proven in blank]
         self._need_values(block, states, proofs, reasons)
         if not states:
             for row in range(block.rows):
-                reasons.setdefault(row, Reason("empty_row", None, "the row has no value at all"))
+                reasons.setdefault(row, Reason("empty_row", None, "the record has no fields"))
         if reasons and self._delete_missing:
             self._note_keys(sorted(reasons), states, proofs)
         kept = self._refuse(block, reasons)
