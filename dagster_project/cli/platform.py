@@ -22,14 +22,15 @@ def ensure_world(settings: Settings) -> None:
 
 @click.command()
 @click.option("--port", default=3000, show_default=True, help="Of the UI, on loopback.")
-def dev(port: int) -> None:
+@click.option("--code-only", is_flag=True, help="Only serve the code, for `dagster dev -w workspace.yaml` elsewhere.")
+def dev(port: int, code_only: bool) -> None:
     """Start Dagster's UI and daemon over the same database that `bindery run` writes to. Ctrl-C ends it."""
     from dagster_project.operations.dev import run_dev
     from dagster_project.settings import get_settings
 
     settings = get_settings()
     ensure_world(settings)
-    run_dev(settings, port=port)
+    run_dev(settings, port=port, code_only=code_only)
 
 
 @click.group()

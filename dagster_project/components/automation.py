@@ -6,14 +6,18 @@ in the marts in one run.
 
 # No postponed annotations here: Dagster reads those of `context` as they are.
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from dagster_project.components import naming
-from dagster_project.components.platform import RESOURCE, platform_of
+from dagster_project.components.platform import RESOURCE, platform_of, reading
 from dagster_project.components.schedule import usable_cron
 from dagster_project.ingest.cards.base import SourceCard
 from dagster_project.ingest.cards.file import FileSourceCard
+
+if TYPE_CHECKING:
+    from dagster_project.ingest.runtime import Runtime
 
 SENSOR_SECONDS = 5
 """Between two looks at a watched folder."""
@@ -67,8 +71,8 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
     """Build the sensor of a watched folder.
 
     A file is written into the landing log as announced, then a run is asked for; the log decides what is new, not the
-    run key. The key is ``<landing id>:<attempt>``: the same announcement never runs twice, and one whose load failed
-    runs again once its attempt was raised (the file was touched, or `bindery retry`).
+    run key. The key is ``<landing id>:<attempt>``: the same announcement never runs twice. What is landed and failed
+    to load is tried again once a file of the folder is touched (``again``), or by any later run of the source.
     """
 
     @dg.sensor(
@@ -82,9 +86,11 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
     def arrivals(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         from dagster_project.ingest.fetch.arrivals import announce_arrivals
 
-        found = announce_arrivals(card, platform_of(context).runtime())
+        runtime = platform_of(context).runtime()
+        found = announce_arrivals(card, runtime)
         if not found:
-            yield dg.SkipReason("no new file")
+            key = again(card, runtime)
+            yield dg.RunRequest(run_key=key, tags={"bindery/again": "true"}) if key else dg.SkipReason("no new file")
             return
         newest = found[-1]
         yield dg.RunRequest(
@@ -93,3 +99,35 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
         )
 
     return arrivals
+
+
+def again(card: FileSourceCard, runtime: "Runtime") -> str | None:
+    """Give the run key of another try: a load failed, its files still wait, and somebody touched one since.
+
+    The bytes may be the same, so the landing log sees nothing new; touching is how a person says "once more".
+    """
+    from datetime import UTC, datetime
+
+    from dagster_project.ingest.fetch.files import folder_of
+    from dagster_project.ingest.fetch.folder import find_files
+
+    with reading(runtime) as cursor:
+        cursor.execute(
+            "select max(b.batch_id), (select max(l.finished_at) from bindery.loads l where l.source = b.source) "
+            "from bindery.batches b where b.source = %s and b.status = 'sealed' "
+            "and not exists (select from bindery.load_batches t where t.batch_id = b.batch_id) "
+            "and (select l.status from bindery.loads l where l.source = b.source order by l.load_id desc limit 1) "
+            "= 'failed' group by b.source",
+            (card.source,),
+        )
+        row = cursor.fetchone()
+    if row is None or row[1] is None:
+        return None
+    folder = folder_of(card, runtime.text(card.path), runtime.base)
+    files = (
+        found for stream in card.streams for found in (find_files(folder, stream.files) if folder.is_dir() else ())
+    )
+    touched = max((found.mtime_ns for found in files), default=0)
+    if datetime.fromtimestamp(touched / 1e9, UTC) <= row[1]:
+        return None
+    return f"again:{row[0]}:{touched}"
