@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from dagster_project.execution.storage import keep_connections
+
 if TYPE_CHECKING:
     import pandas as pd
     import psycopg
@@ -39,6 +41,8 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resour
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Note the run, and make the scratch database where this run is the first to need it."""
+        if context.instance is not None and context.instance.is_persistent:
+            keep_connections(context.instance)
         run = context.run
         self._run_id = run.run_id if run is not None else None
         if self.debug_rows and run is not None:

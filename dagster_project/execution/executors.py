@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-PRELOAD = (
-    "dagster",
-    "dagster_postgres",
-    "dagster_project.definitions",
-    "dagster_project.ingest.fetch.run",
-    "dagster_project.ingest.load.run",
-    "dagster_project.warehouse",
-    "psycopg",
-    "psycopg2",
-    "pyarrow",
-)
-"""Modules that a step needs and that take time to import; the definitions module alone loads almost nothing."""
+from dagster_project.execution.forks import PRELOAD
 
 MAX_CONCURRENT = 4
 """Steps at once. Fetches wait for the network and dbt for the database, so more than two cores' worth."""

@@ -62,13 +62,19 @@ def materialize_everything(
     """
     from dagster_project import warehouse
     from dagster_project.dbt_assets.program import prepare
+    from dagster_project.execution.forks import warm_up
+    from dagster_project.execution.storage import keep_connections
+    from dagster_project.settings import export_environment
 
     rows = debug_rows or (settings.debug_rows if debug else 0)
     started = time.monotonic()
     warehouse.ensure_ready(settings)
     prepare(settings)
     home = prepare_debug_home(settings) if rows else prepare_home(settings)
+    export_environment(home.environment)
+    warm_up()
     with open_instance(home) as instance:
+        keep_connections(instance)
         recovered = fail_dead_runs(instance)
         repository = _repository(settings)
         run, definition = _create(instance, repository, job, _run_config(rows, full_refresh))
