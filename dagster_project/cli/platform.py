@@ -34,6 +34,24 @@ def dev(port: int, code_only: bool) -> None:
 
 
 @click.group()
+def dbt() -> None:
+    """Look after what the platform knows of the dbt project."""
+
+
+@dbt.command()
+def parse() -> None:
+    """Parse the dbt project and put its manifest where the code location reads it."""
+    from dagster_project import warehouse
+    from dagster_project.dbt_assets.program import prepare
+    from dagster_project.settings import get_settings
+
+    settings = get_settings()
+    warehouse.ensure_ready(settings)
+    prepare(settings, force=True)
+    click.echo("parsed: target/manifest.json is current")
+
+
+@click.group()
 def world() -> None:
     """Start, stop or look at the bundled sample world: a catalogue API, a bookshop, dropped files."""
 

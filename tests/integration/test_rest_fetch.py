@@ -198,7 +198,7 @@ def test_what_the_card_says_is_sent(world: World, server: HostileServer) -> None
             "params": {"lang": {"setting": "lang"}, "size": 50, "ratio": 0.5, "full": True},
             "headers": {"X-Stream": "s"},
         },
-        headers={"X-Card": {"secret": "token"}},
+        headers={"X-Card": {"secret": "token"}},  # pragma: allowlist secret
         auth={"type": "api_key", "name": "key", "location": "query", "api_key": {"secret": "token"}},
     )
     server.answer = lambda _: json_reply({"results": [{"id": 1}], "next": None})
@@ -261,7 +261,12 @@ def test_a_secret_in_next_links_is_stored_nowhere(world: World, server: HostileS
     server.answer = answer
     card = make_card(
         server.url,
-        auth={"type": "api_key", "name": "apikey", "location": "query", "api_key": {"secret": "KEY"}},
+        auth={
+            "type": "api_key",
+            "name": "apikey",
+            "location": "query",
+            "api_key": {"secret": "KEY"},
+        },  # pragma: allowlist secret
         http_retry={"attempts": 1},
     )
     with pytest.raises(FetchInterrupted) as caught:
@@ -271,7 +276,7 @@ def test_a_secret_in_next_links_is_stored_nowhere(world: World, server: HostileS
     assert "k-secret" not in everything
     world.fetch(card)
     assert world.ids() == [1, 2]
-    assert server.asked[-1].query == {"apikey": "k-secret-1234", "page": "2"}
+    assert server.asked[-1].query == {"apikey": "k-secret-1234", "page": "2"}  # pragma: allowlist secret
 
 
 def test_json_lines(world: World, server: HostileServer) -> None:

@@ -20,7 +20,13 @@ from dagster_project.ingest.landing.memory import MemoryLog
 from dagster_project.ingest.runtime import Runtime
 from tests.integration.hostile_server import Asked, HostileServer, Reply, json_reply
 
-SECRETS = {"TOKEN": "token-1234", "USER": "me", "PASSWORD": "pass-5678", "ID": "client-id", "SECRET": "client-secret"}
+SECRETS = {
+    "TOKEN": "token-1234",
+    "USER": "me",
+    "PASSWORD": "pass-5678",
+    "ID": "client-id",
+    "SECRET": "client-secret",
+}  # pragma: allowlist secret
 
 
 class Resolver:
@@ -91,16 +97,19 @@ OAUTH = {
     "type": "oauth2_client_credentials",
     "access_token_url": {"setting": "token_url"},
     "client_id": {"secret": "ID"},
-    "client_secret": {"secret": "SECRET"},
+    "client_secret": {"secret": "SECRET"},  # pragma: allowlist secret
 }
 
 
 @pytest.mark.parametrize(
     ("fields", "sent"),
     [
-        ({"type": "bearer", "token": {"secret": "TOKEN"}}, ("authorization", "Bearer token-1234")),
         (
-            {"type": "http_basic", "username": "me", "password": {"secret": "PASSWORD"}},
+            {"type": "bearer", "token": {"secret": "TOKEN"}},
+            ("authorization", "Bearer token-1234"),
+        ),  # pragma: allowlist secret
+        (
+            {"type": "http_basic", "username": "me", "password": {"secret": "PASSWORD"}},  # pragma: allowlist secret
             ("authorization", "Basic bWU6cGFzcy01Njc4"),
         ),
         ({"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}}, ("x-key", "token-1234")),

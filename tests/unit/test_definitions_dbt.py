@@ -162,7 +162,7 @@ def test_credentials_travel_in_the_environment_of_the_child_alone(tmp_path: Path
     assert made["BINDERY_DBT_PORT"] == "6543"
     assert made["BINDERY_DBT_DBNAME"] == "other"
     assert made["BINDERY_DBT_USER"] == "bindery_transformer"
-    assert made["DBT_ENV_SECRET_BINDERY_PASSWORD"] == "p w:/@%"
+    assert made["DBT_ENV_SECRET_BINDERY_PASSWORD"] == "p w:/@%"  # pragma: allowlist secret
     assert made["PGSSLMODE"] == "require"
 
 
