@@ -38,6 +38,16 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path.name.startswith("test_real_") and not REAL_DATA else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files first that may take longest, by their own time-outs: else one worker ends with them alone."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = float(marker.args[0]) if marker and marker.args else 0.0
+        longest[item.path] = max(longest.get(item.path, 0.0), seconds)
+    items.sort(key=lambda item: -longest[item.path])
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with data nobody here made. Only for files named ``test_real_*.py``."""

@@ -139,7 +139,18 @@ def run_pytest(arguments: Sequence[str]) -> Counts:
     workers = str(min(os.cpu_count() or 1, 4))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = ["-n", workers, "--dist", "loadfile", "--durations", "10", "--durations-min", "5", "-q"]
+        command = [
+            "-n",
+            workers,
+            "--dist",
+            "loadfile",
+            "--no-loadscope-reorder",
+            "--durations",
+            "10",
+            "--durations-min",
+            "5",
+            "-q",
+        ]
         command += ["--junitxml", str(report), *arguments]
         code = subprocess.run([sys.executable, "-m", "pytest", *command], cwd=ROOT, check=False).returncode
         if not report.exists():
