@@ -199,7 +199,12 @@ def test_what_the_card_says_is_sent(world: World, server: HostileServer) -> None
             "headers": {"X-Stream": "s"},
         },
         headers={"X-Card": {"secret": "token"}},  # pragma: allowlist secret
-        auth={"type": "api_key", "name": "key", "location": "query", "api_key": {"secret": "token"}},
+        auth={
+            "type": "api_key",
+            "name": "key",
+            "location": "query",
+            "api_key": {"secret": "token"},  # pragma: allowlist secret
+        },  # pragma: allowlist secret
     )
     server.answer = lambda _: json_reply({"results": [{"id": 1}], "next": None})
     world.fetch(card)
@@ -265,8 +270,8 @@ def test_a_secret_in_next_links_is_stored_nowhere(world: World, server: HostileS
             "type": "api_key",
             "name": "apikey",
             "location": "query",
-            "api_key": {"secret": "KEY"},
-        },  # pragma: allowlist secret
+            "api_key": {"secret": "KEY"},  # pragma: allowlist secret
+        },
         http_retry={"attempts": 1},
     )
     with pytest.raises(FetchInterrupted) as caught:

@@ -23,10 +23,10 @@ from tests.integration.hostile_server import Asked, HostileServer, Reply, json_r
 SECRETS = {
     "TOKEN": "token-1234",
     "USER": "me",
-    "PASSWORD": "pass-5678",
+    "PASSWORD": "pass-5678",  # pragma: allowlist secret
     "ID": "client-id",
-    "SECRET": "client-secret",
-}  # pragma: allowlist secret
+    "SECRET": "client-secret",  # pragma: allowlist secret
+}
 
 
 class Resolver:
@@ -105,14 +105,17 @@ OAUTH = {
     ("fields", "sent"),
     [
         (
-            {"type": "bearer", "token": {"secret": "TOKEN"}},
+            {"type": "bearer", "token": {"secret": "TOKEN"}},  # pragma: allowlist secret
             ("authorization", "Bearer token-1234"),
-        ),  # pragma: allowlist secret
+        ),
         (
             {"type": "http_basic", "username": "me", "password": {"secret": "PASSWORD"}},  # pragma: allowlist secret
             ("authorization", "Basic bWU6cGFzcy01Njc4"),
         ),
-        ({"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}}, ("x-key", "token-1234")),
+        (
+            {"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}},
+            ("x-key", "token-1234"),
+        ),  # pragma: allowlist secret
         (
             {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "cookie"},
             ("cookie", "key=token-1234"),
