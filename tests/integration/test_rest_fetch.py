@@ -204,7 +204,7 @@ def test_what_the_card_says_is_sent(world: World, server: HostileServer) -> None
             "name": "key",
             "location": "query",
             "api_key": {"secret": "token"},  # pragma: allowlist secret
-        },  # pragma: allowlist secret
+        },
     )
     server.answer = lambda _: json_reply({"results": [{"id": 1}], "next": None})
     world.fetch(card)

@@ -113,11 +113,16 @@ OAUTH = {
             ("authorization", "Basic bWU6cGFzcy01Njc4"),
         ),
         (
-            {"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}},
+            {"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}},  # pragma: allowlist secret
             ("x-key", "token-1234"),
-        ),  # pragma: allowlist secret
+        ),
         (
-            {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "cookie"},
+            {
+                "type": "api_key",
+                "name": "key",
+                "api_key": {"secret": "TOKEN"},  # pragma: allowlist secret
+                "location": "cookie",
+            },
             ("cookie", "key=token-1234"),
         ),
     ],
