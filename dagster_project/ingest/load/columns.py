@@ -112,7 +112,7 @@ class Columns:
             if known is not None and known.name != name and known.in_table:
                 raise CardError(
                     f"stream {self.card.name!r}: field {field!r} is column {known.name!r} in {self.table.name}, the "
-                    f"card now calls it {name!r}: rename it with `bindery rename`, or take `name` out of the card"
+                    f"card now calls it {name!r}: a loaded column keeps its name, so take `name` out of the card"
                 )
 
     def resolve(self, source_name: str) -> ColumnState:
