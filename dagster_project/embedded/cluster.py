@@ -13,7 +13,7 @@ from dagster_project.embedded.account import Account, give, run_as
 from dagster_project.embedded.binaries import ENVIRONMENT, MAJOR, Binaries
 from dagster_project.embedded.errors import NEEDED_BYTES, EmbeddedError, disk_full, mentions_full_disk
 from dagster_project.embedded.home import Home, make_private_folder
-from dagster_project.secret_files import write_secret
+from dagster_project.settings.secret_files import write_secret
 
 CONFIGURATION = "bindery.conf"
 OURS = {

@@ -235,7 +235,7 @@ def end_leftovers(home: Path) -> None:
 def _env_file(settings: Settings) -> Path | None:
     """Give the ``.env`` that `dagster` reads as well, unless this installation was told to use another or none."""
     from dagster_project.settings import child_environment
-    from dagster_project.settings_layers import env_file
+    from dagster_project.settings.layers import env_file
 
     path = settings.project_dir / ".env"
     return path if env_file(child_environment({}), settings.project_dir) == path else None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from dagster_project.secret_files import write_secret
 from dagster_project.settings import ROLES, Role, Settings, SettingsError, password_name
+from dagster_project.settings.secret_files import write_secret
 from dagster_project.warehouse.connection import WarehouseError, advisory_lock, connect_admin
 from dagster_project.warehouse.grants import (
     EXTENSION,

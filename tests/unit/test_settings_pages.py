@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.secret_files import parse_dotenv
 from dagster_project.settings import Settings
-from dagster_project.settings_pages import env_example, markdown
+from dagster_project.settings.pages import env_example, markdown
+from dagster_project.settings.secret_files import parse_dotenv
 
 ROOT = Path(__file__).parents[2]
 

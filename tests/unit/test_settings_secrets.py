@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.secret_files import parse_dotenv, read_folder, write_secret
 from dagster_project.settings import MissingSettingError, Settings, SettingsError
+from dagster_project.settings.secret_files import parse_dotenv, read_folder, write_secret
 
 
 def kubernetes_write(folder: Path, version: str, files: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
-"""Where a setting's value comes from: the layers below arguments, in their order, and the errors that name them.
+"""Where a setting's value comes from: the layers below arguments, in their order.
 
-Used by ``settings`` alone, which hands in the environment; it is not read here.
+The environment is handed in; it is not read here.
 """
 
 from __future__ import annotations
@@ -11,23 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster_project.secret_files import FolderContent, SecretFileError, read_dotenv, read_folder, read_secret_file
+from dagster_project.settings.errors import SettingsError
+from dagster_project.settings.secret_files import (
+    FolderContent,
+    SecretFileError,
+    read_dotenv,
+    read_folder,
+    read_secret_file,
+)
 
 PREFIX = "BINDERY_"
 PLAIN_NAMES = {"sources": "SOURCES", "sample_scale": "SAMPLE_SCALE", "revision": "REVISION"}
 """Settings that `make run NAME=value` passes under a short name as well."""
 ENV_FILE_VARIABLE = "BINDERY_ENV_FILE"
 """Names another ``.env`` file; empty means none. Only an environment variable, as it says where the rest is read."""
-
-
-class SettingsError(Exception):
-    """A setting is wrong; the message names it, what was expected and where to set it."""
-
-    exit_code = 2
-
-
-class MissingSettingError(SettingsError):
-    """A setting or secret that something needs has no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def default_project_dir(environment: Mapping[str, str]) -> Path:
     """Give the folder that relative paths start from: the checkout this package lies in, else the working directory."""
     if named := environment.get("BINDERY_PROJECT_DIR"):
         return Path(named).expanduser().absolute()
-    checkout = Path(__file__).parent.parent
+    checkout = Path(__file__).parents[2]
     return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 

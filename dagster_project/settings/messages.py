@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dagster_project.settings_layers import default_project_dir, read_layers, setting_names
+from dagster_project.settings.layers import default_project_dir, read_layers, setting_names
 
 
 def explain_missing(

@@ -1,7 +1,6 @@
 """The pages about settings that are generated from the model: ``.env.example`` and ``docs/settings.md``.
 
-``python -m dagster_project.settings --env-example`` and ``--markdown`` print them; ``--write`` writes both. A test
-compares the committed files with these functions.
+A test compares the committed files with these functions; ``python -m dagster_project.settings`` writes them.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from dagster_project.settings import ENV_FILE_VARIABLE, PLAIN_NAMES, PREFIX, ROLES, Settings, password_name
-
-USAGE = "usage: python -m dagster_project.settings --env-example | --markdown | --write"
+from dagster_project.settings.layers import ENV_FILE_VARIABLE, PLAIN_NAMES, PREFIX
+from dagster_project.settings.model import ROLES, Settings, password_name
 
 HEAD = """\
 # Settings
@@ -94,20 +92,3 @@ def _type(info: FieldInfo) -> str:
         return names.get(annotation, str(annotation))
 
     return words(info.annotation)
-
-
-def main(arguments: list[str]) -> int:
-    """Print or write the pages."""
-    root = Path(__file__).parent.parent
-    match arguments:
-        case ["--env-example"]:
-            print(env_example(), end="")
-        case ["--markdown"]:
-            print(markdown(), end="")
-        case ["--write"]:
-            (root / ".env.example").write_text(env_example(), encoding="utf-8")
-            (root / "docs" / "settings.md").write_text(markdown(), encoding="utf-8")
-        case _:
-            print(USAGE)
-            return 2
-    return 0

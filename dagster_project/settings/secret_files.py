@@ -1,7 +1,7 @@
 """Values that come as files: a folder of secrets, and files in dotenv format.
 
 Knows the layouts that Docker secrets, Kubernetes Secrets and Vault Agent mount, and notices when they are rotated.
-Which names are looked for, and which layer wins, is decided in ``settings``; the environment is not read here.
+Which names are looked for, and which layer wins, is decided in ``layers``; the environment is not read here.
 """
 
 from __future__ import annotations
