@@ -38,8 +38,9 @@ def place(
     server_settings: Settings, admin: psycopg.Connection[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     with installation(server_settings, admin, tmp_path_factory.mktemp("cli"), "cli") as made:
-        done = made.bindery("world", "start")
-        assert done.returncode == 0, done.stderr
+        for command in (("db", "migrate"), ("world", "start")):
+            done = made.bindery(*command)
+            assert done.returncode == 0, done.stderr
         yield made
 
 
