@@ -54,7 +54,8 @@ class LazyGroup(click.Group):
             code = exit_code(error)
             if code is None:
                 raise
-            click.secho(f"error: {error}", fg="red", err=True)
+            said = "\n".join([str(error), *getattr(error, "__notes__", [])])
+            click.secho(f"error: {said}", fg="red", err=True)
             sys.exit(code)
 
 

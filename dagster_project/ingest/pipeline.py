@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.ingest.errors import IngestError, SourceError
+from dagster_project.ingest.errors import DataRefusedError, IngestError, SourceError
 from dagster_project.ingest.load.report import LoadReport
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def run_source(
             fetched = getattr(error, "report", None)
     try:
         loaded = load_source(card, runtime, streams=streams, partition=partition, limit=limit)
+    except DataRefusedError as error:
+        if failure is None:
+            raise
+        # Too few rows are a consequence of what couldn't be fetched, so that is what to say first.
+        failure.add_note(f"What was landed could not be loaded either: {error}")
+        raise failure from error
     except IngestError as error:
         if failure is not None:
             error.add_note(f"Before that the fetch had failed: {failure}")
