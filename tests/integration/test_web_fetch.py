@@ -108,7 +108,15 @@ def card(site: Site, **changes: Any) -> WebSourceCard:
         },
         "crawl": crawl,
         "http_retry": {"attempts": 2, "max_wait": "1s"},
-        "streams": [{"name": "books", "page": "book", "fields": {"title": {"css": "h1"}, "url": {"from_page": "url"}}}],
+        "streams": [
+            {
+                "name": "books",
+                "page": "book",
+                "primary_key": "url",
+                "write": "merge",
+                "fields": {"title": {"css": "h1"}, "url": {"from_page": "url"}},
+            }
+        ],
         **changes,
     }
     return WebSourceCard(**values)

@@ -15,6 +15,7 @@ from dagster_project.ingest.cards.file import FileSourceCard, FileStream
 from dagster_project.ingest.errors import CardError, IngestError, SourceError
 from dagster_project.ingest.fetch.folder import Found, find_files, is_new
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
+from dagster_project.ingest.fetch.waiting import give_up
 
 if TYPE_CHECKING:
     from dagster_project.ingest.landing.log import Log
@@ -76,6 +77,8 @@ class _StreamOfFiles:
         if not self._folder.is_dir():
             session.warn(name, f"the folder {self._folder} isn't there: no files; make it, or correct `path`")
             return
+        if session.full_refresh and session.limit is None and self._stream.write == "append":
+            give_up(session, self._stream, session.waiting(name))
         opened = session.log(lambda log: log.open_one(session.card.source, name, session.partition))
         # An open batch is taken up first: if the card has changed it is abandoned, and what it held counts as unseen.
         batch = self._open() if opened is not None else None

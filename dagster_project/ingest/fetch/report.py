@@ -28,6 +28,8 @@ class StreamFetch:
     """Whether it went on where an interrupted fetch stopped."""
     sealed: bool = False
     batch_id: int | None = None
+    left: int = 0
+    """Batches that wait for their load, for which the source wasn't asked."""
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
 

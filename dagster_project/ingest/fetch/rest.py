@@ -10,6 +10,7 @@ from dagster_project.ingest.fetch.auth import make_auth
 from dagster_project.ingest.fetch.http import HttpClient
 from dagster_project.ingest.fetch.rest_stream import RestStreamFetch, fingerprint_of_stream
 from dagster_project.ingest.fetch.session import FetchSession
+from dagster_project.ingest.fetch.waiting import left_to_load
 
 
 class RestFetcher:
@@ -25,7 +26,7 @@ class RestFetcher:
                 client.auth = make_auth(card.auth, session, client)
             streams = list(_ordered(card, session.streams))
             for stream in streams:
-                if not _awaited(session, client, streams, stream):
+                if not left_to_load(session, stream) and not _awaited(session, client, streams, stream):
                     RestStreamFetch(session, client, stream).run()
 
 

@@ -134,6 +134,11 @@ class FetchSession:
             result: T = self._do(work)
             return result
 
+    def waiting(self, stream: str) -> list[Batch]:
+        """Give the sealed batches of a stream that hold something and that no load has taken, in order."""
+        found = self.log(lambda log: log.sealed_untaken(self.card.source, stream, self.partition))
+        return [batch for batch in found if batch.position > 0]
+
     def last_seen(self, stream: str) -> dict[str, LandedObject]:
         """Give the newest landed object of each origin of a stream."""
         return self.log(lambda log: log.last_seen(self.card.source, stream))

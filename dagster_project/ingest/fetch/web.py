@@ -25,6 +25,7 @@ from dagster_project.ingest.fetch.report import StreamFetch
 from dagster_project.ingest.fetch.robots import Robots
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
 from dagster_project.ingest.fetch.tally import Tally
+from dagster_project.ingest.fetch.waiting import left_to_load
 from dagster_project.ingest.landing.model import LandedObject
 from dagster_project.ingest.parse.page import Page
 
@@ -76,24 +77,36 @@ class WebFetcher:
         interval = max(session.seconds(crawl.delay), session.interval(card.rate_limit))
         limiters = Limiters(lambda: Limiter(interval, jitter=0.5))
         with HttpClient.of(session, card, base, limiters=limiters) as client:
-            _Crawl(session, card, client, interval).run()
+            streams = [s for s in card.streams if s.name in session.streams and not left_to_load(session, s)]
+            if streams:
+                _Crawl(session, card, client, interval, streams).run()
 
 
 class _Crawl:
     """One crawl."""
 
-    def __init__(self, session: FetchSession, card: WebSourceCard, client: HttpClient, interval: float) -> None:
+    def __init__(
+        self,
+        session: FetchSession,
+        card: WebSourceCard,
+        client: HttpClient,
+        interval: float,
+        streams: list[WebStream],
+    ) -> None:
         self.session = session
         self.card = card
         self.client = client
         self.interval = interval
         self.max_pages = session.runtime.number(card.crawl.max_pages)
-        self.streams: list[WebStream] = [s for s in card.streams if s.name in session.streams]
+        self.streams = streams
         self.first = self.streams[0].name
         self.figures = session.figures(self.first)
         self.robots = Robots(client, self.figures)
         self.batches: dict[str, StreamBatch] = {}
         self.done: dict[str, LandedObject] = {}
+        """Pages of the interrupted crawl."""
+        self.held: set[tuple[str, str]] = set()
+        """Stream and page of each: a crawl may have been killed when a page was landed for one of its streams alone."""
         self.last: dict[str, dict[str, LandedObject]] = {}
         self.queue: deque[Target] = deque()
         self.seen: set[tuple[str, str]] = set()
@@ -115,6 +128,7 @@ class _Crawl:
                 for landed in batch.landed():
                     if landed.observed_at is None or landed.observed_at > fresh:
                         self.done.setdefault(landed.fingerprint, landed)
+                        self.held.add((name, landed.fingerprint))
             for stream in self.streams:
                 self.session.figures(stream.name).resumed = bool(self.done)
             self._fill()
@@ -138,7 +152,8 @@ class _Crawl:
     def _fingerprint(self) -> str:
         card = self.card
         follow = {kind: [(rule.css, rule.to) for rule in page.follow] for kind, page in card.pages.items()}
-        read = sorted((stream.name, stream.page) for stream in self.streams)
+        # Streams that wait for their load count too: they are no reason to abandon the others' open batches.
+        read = sorted((stream.name, stream.page) for stream in card.streams if stream.name in self.session.streams)
         return repr(
             (1, self.client.base_url, card.start, card.start_kind, card.sitemap, card.sitemap_kind, follow, read)
         )
@@ -363,6 +378,8 @@ class _Crawl:
         """Take a page of the interrupted crawl as if it came now."""
         self.landed_urls |= {(target.kind, canonical(str(landed.meta.get("url")))), (target.kind, target.url)}
         for name in self._homes(target.kind):
+            if (name, target.key) not in self.held:
+                self.batches[name].land_again(landed, fingerprint=target.key)
             self._tell(name)
         self._follow_archived(target, landed)
 

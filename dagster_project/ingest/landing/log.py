@@ -15,6 +15,8 @@ from dagster_project.ingest.landing.model import Batch, LandedObject
 if TYPE_CHECKING:
     import psycopg
 
+LOAD_LOCK = "hashtextextended('bindery:load:' || %s, 0)"
+"""Key of the advisory lock that a load of a source holds until its transaction ends; the parameter is the source."""
 _PAGE = 1000
 _BATCH = (
     "batch_id, source, stream, partition, status, fingerprint, cursor_start, cursor_proposed, position, resume, "
@@ -71,6 +73,14 @@ class Log(Protocol):
 
     def sealed_since(self, source: str, stream: str, partition: str, batch_id: int) -> list[Batch]:
         """Give the batches sealed after this one, in order."""
+        ...
+
+    def sealed_untaken(self, source: str, stream: str, partition: str) -> list[Batch]:
+        """Give the sealed batches that no load has taken, in order."""
+        ...
+
+    def give_up(self, source: str, batches: list[Batch], why: str) -> set[int]:
+        """Give up sealed batches that no load has taken nor is taking; tell which."""
         ...
 
     def add(self, batch: Batch, landed: LandedObject, resume: dict[str, Any] | None, cursor: Any) -> int:
@@ -256,6 +266,25 @@ class LandingLog:
         """
         self._change_open(batch, "status = 'abandoned', error = %s", [why])
         batch.status, batch.error = "abandoned", why
+
+    def give_up(self, source: str, batches: list[Batch], why: str) -> set[int]:
+        """Give up sealed batches, so that they are never loaded.
+
+        Returns:
+            Those that are given up: none while a load of the source is under way, for it may hold them.
+        """
+        with self.connection.transaction():
+            row = self._execute(f"select pg_try_advisory_xact_lock({LOAD_LOCK})", [source]).fetchone()
+            if not (row and row[0]):
+                return set()
+            done = self._execute(
+                "update bindery.batches b set status = 'abandoned', error = %s where batch_id = any(%s) and "
+                "status = 'sealed' and not exists (select from bindery.load_batches t where t.batch_id = b.batch_id) "
+                "returning batch_id",
+                [why, [batch.batch_id for batch in batches]],
+            ).fetchall()
+        self._commit()
+        return {batch_id for (batch_id,) in done}
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
         """Give the objects of a batch in the order of their positions."""

@@ -34,6 +34,14 @@ class MemoryLog:
         """Give the batches sealed after this one, in order."""
         return [b for b in self._of(source, stream, partition) if b.status == "sealed" and b.batch_id > batch_id]
 
+    def sealed_untaken(self, source: str, stream: str, partition: str) -> list[Batch]:
+        """Give nothing: nothing of a preview is ever loaded."""
+        return []
+
+    def give_up(self, source: str, batches: list[Batch], why: str) -> set[int]:
+        """Give up nothing: nothing waits."""
+        return set()
+
     def add(self, batch: Batch, landed: LandedObject, resume: dict[str, Any] | None, cursor: Any) -> int:
         """Keep one landed object."""
         landed.position = batch.position if landed.position is None else landed.position

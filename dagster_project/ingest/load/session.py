@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors
 
 from dagster_project.ingest.errors import DatabaseError, DataRefusedError, IngestError, TransientDatabaseError
+from dagster_project.ingest.landing.log import LOAD_LOCK
 
 if TYPE_CHECKING:
     from dagster_project.ingest.runtime import Runtime
@@ -96,10 +97,9 @@ def wait_for_turn(session: Session, source: str, tell: Callable[[str], None], wa
     Raises:
         TransientDatabaseError: Another load still ran after ``wait`` seconds.
     """
-    key = f"bindery:load:{source}"
     deadline = time.monotonic() + wait
     told = False
-    while not session.one("select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [key]):
+    while not session.one(f"select pg_try_advisory_xact_lock({LOAD_LOCK})", [source]):
         if time.monotonic() >= deadline:
             raise TransientDatabaseError(
                 f"another load of {source!r} is still under way after {wait:g} s: wait for it or stop it"
