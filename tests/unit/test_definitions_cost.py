@@ -8,7 +8,7 @@ import sys
 
 from dagster_project.definitions import ROOT
 
-FORBIDDEN = ("dagster_dbt", "dbt", "numpy", "pandas", "psycopg", "pyarrow", "requests", "selectolax", "python_calamine")
+FORBIDDEN = ("dbt", "numpy", "pandas", "psycopg", "pyarrow", "requests", "selectolax", "python_calamine")
 MOST_SECONDS = 1.0
 """On top of `import dagster`."""
 
