@@ -70,21 +70,9 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resour
 
     def runtime(self, *, run_id: str | None = None, progress: "Callable[[Progress], None] | None" = None) -> "Runtime":
         """Make what the engine works with."""
-        from dagster_project.ingest.runtime import Runtime
+        from dagster_project.runtime import engine_runtime
 
-        settings = self.settings
-        runtime = Runtime(
-            connect=lambda: self.connect("loader"),
-            landing=settings.landing_root,
-            resolver=_Resolver(settings),
-            contact=settings.contact,
-            base=settings.project_dir,
-            run_id=run_id or self._run_id,
-            code=settings.code_version,
-        )
-        if progress is not None:
-            runtime.progress = progress
-        return runtime
+        return engine_runtime(self.settings, database=self.database, run_id=run_id or self._run_id, progress=progress)
 
 
 class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -132,18 +120,3 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
             "unchanged": report.unchanged,
             "sample": dg.MetadataValue.md(sample),
         }
-
-
-class _Resolver:
-    """Give cards the values of the settings; a secret's text leaves its wrapper only here."""
-
-    def __init__(self, settings: "Settings") -> None:
-        self._settings = settings
-
-    def resolve_setting(self, name: str) -> str:
-        """Give the setting's text."""
-        return self._settings.resolve_setting(name)
-
-    def resolve_secret(self, name: str) -> str:
-        """Give the secret's text."""
-        return self._settings.resolve_secret(name).get_secret_value()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_project.cli.context import card_files, engine_runtime, find_stream, pick_stream
+from dagster_project.cli.context import card_files, find_stream, pick_stream
+from dagster_project.runtime import engine_runtime
 
 if TYPE_CHECKING:
     from dagster_project.ingest.cards import SourceCard

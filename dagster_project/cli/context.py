@@ -1,4 +1,4 @@
-"""What several subcommands need: the platform's cards by name, and a runtime for the engine made from the settings."""
+"""What several subcommands need: the platform's cards, and one card or stream of them by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dagster_project.ingest.errors import CardError
 
 if TYPE_CHECKING:
     from dagster_project.ingest.cards import SourceCard, StreamCard
-    from dagster_project.ingest.runtime import Runtime
-    from dagster_project.settings import Settings
 
 DEFS = Path(__file__).parent.parent / "defs"
 
@@ -74,33 +72,3 @@ def pick_stream(card: SourceCard, name: str) -> StreamCard:
         known = ", ".join(f"{card.source}.{each}" for each in streams)
         raise CardError(f"which stream of {card.source!r}? There are: {known}")
     return streams[name]
-
-
-def engine_runtime(settings: Settings, *, database: str | None = None) -> Runtime:
-    """Make the engine's runtime from the settings: connections as the loader, landing, references, contact."""
-    from dagster_project import warehouse
-    from dagster_project.ingest.runtime import Runtime
-
-    return Runtime(
-        connect=lambda: warehouse.connect(settings, "loader", database),
-        landing=settings.landing_root,
-        resolver=SettingsResolver(settings),
-        contact=settings.contact,
-        base=settings.project_dir,
-    )
-
-
-class SettingsResolver:
-    """Give cards the values of the settings; a secret's text leaves its wrapper only here."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Keep the settings; values are read at each call, so that a rotated secret is seen."""
-        self._settings = settings
-
-    def resolve_setting(self, name: str) -> str:
-        """Give the setting's text."""
-        return self._settings.resolve_setting(name)
-
-    def resolve_secret(self, name: str) -> str:
-        """Give the secret's text."""
-        return self._settings.resolve_secret(name).get_secret_value()

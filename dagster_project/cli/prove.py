@@ -54,9 +54,9 @@ CHILD = textwrap.dedent(
 
 def load(card_file: Path, database: str, checkpoint: Any = None) -> None:
     """Run the card into a database of the platform's server."""
-    from dagster_project.cli.context import engine_runtime
     from dagster_project.ingest import pipeline
     from dagster_project.ingest.cards.read import read_card
+    from dagster_project.runtime import engine_runtime
     from dagster_project.settings import get_settings
 
     runtime = engine_runtime(get_settings(), database=database)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_project.cli.context import engine_runtime, find_card
+from dagster_project.cli.context import find_card
 from dagster_project.cli.progress import Watcher, size
+from dagster_project.runtime import engine_runtime
 
 if TYPE_CHECKING:
     from dagster_project.ingest.cards import SourceCard
@@ -140,7 +141,16 @@ def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None
     if as_json:
         streams = {name: stream.to_metadata() for name, stream in load.streams.items()}
         print(
-            json.dumps({"event": "result", "source": source, "load_id": load.load_id, "streams": streams}, default=str)
+            json.dumps(
+                {
+                    "event": "result",
+                    "source": source,
+                    "load_id": load.load_id,
+                    "load_ids": load.load_ids,
+                    "streams": streams,
+                },
+                default=str,
+            )
         )
         return
     if not load.streams:
