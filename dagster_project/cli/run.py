@@ -176,6 +176,8 @@ def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None
         )
         if stream.quarantined:
             click.secho(f"  look at the refused rows: bindery quarantine {source}.{name}", fg="yellow")
+    if len(load.load_ids) > 1:
+        click.echo(f"{source}: in {len(load.load_ids)} loads: {', '.join(map(str, load.load_ids))}")
 
 
 @click.command()

@@ -68,8 +68,12 @@ def _judge_refused(stream: StreamCard, loaded: StreamLoad | None, key: dg.AssetK
     refused = loaded.quarantined if loaded else 0
     read = loaded.rows_read if loaded else 0
     share = refused / read if read else 0.0
-    too_many = expect.max_quarantined is not None and refused > expect.max_quarantined
-    too_large = expect.max_quarantined_rate is not None and share > expect.max_quarantined_rate
+    parts = [(part.quarantined, part.rows_read) for part in (loaded.parts or [loaded])] if loaded else []
+    # The bounds are each load's own, also where this run did several.
+    too_many = expect.max_quarantined is not None and any(count > expect.max_quarantined for count, _ in parts)
+    too_large = expect.max_quarantined_rate is not None and any(
+        count > expect.max_quarantined_rate * of for count, of in parts
+    )
     return dg.AssetCheckResult(
         check_name=REFUSED,
         asset_key=key,

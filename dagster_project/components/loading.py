@@ -97,6 +97,8 @@ def load_streams(
                 continue
             loaded = report.streams.get(stream.name)
             metadata = stream_metadata(cursor, card, stream, loaded, report.load_id)
+            if len(report.load_ids) > 1:
+                metadata["loads"] = ", ".join(map(str, report.load_ids))
             results = [
                 result
                 for result in judge(cursor, card, stream, loaded, key)

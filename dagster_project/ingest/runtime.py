@@ -63,6 +63,9 @@ class Runtime:
     base: Path = field(default_factory=Path.cwd)
     """What relative paths in cards are relative to."""
     progress: Callable[[Progress], None] = _silent
+    load_bytes: int = 1024**3
+    """Landed bytes that one load takes of several waiting batches, about; a single batch is never split. Dropped files
+    are put into batches of as much."""
     run_id: str | None = None
     """The orchestrator's run, for the load log."""
     code: str | None = None

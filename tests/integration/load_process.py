@@ -14,7 +14,7 @@ from dagster_project.ingest import pipeline
 from dagster_project.ingest.cards import FileSourceCard, RestApiSourceCard
 from dagster_project.ingest.runtime import Runtime
 from dagster_project.settings import get_settings
-from tests.integration.load_world import Refs
+from tests.integration.references import Values
 
 
 def main(request: dict[str, Any]) -> None:
@@ -32,8 +32,9 @@ def main(request: dict[str, Any]) -> None:
     runtime = Runtime(
         connect=lambda: warehouse.connect(settings, "loader"),
         landing=request["landing"],
-        resolver=Refs(),
+        resolver=Values(),
         checkpoint=checkpoint,
+        load_bytes=request.get("load_bytes", 1024**3),
     )
     model = RestApiSourceCard if "base_url" in request["card"] else FileSourceCard
     pipeline.run_source(model.model_validate(request["card"]), runtime)

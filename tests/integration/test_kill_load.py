@@ -166,7 +166,7 @@ def content(world: World, source: Source) -> dict[str, Any]:
     return found
 
 
-def run(source: Source, landing: Path, kill: dict[str, int]) -> bool:
+def run(source: Source, landing: Path, kill: dict[str, int], **options: Any) -> bool:
     """Run the source in a process that kills itself; tell whether it was killed where it should be.
 
     Raises:
@@ -174,7 +174,7 @@ def run(source: Source, landing: Path, kill: dict[str, int]) -> bool:
     """
     mark = landing.parent / "mark"
     mark.unlink(missing_ok=True)
-    request = {"card": source.card, "landing": str(landing), "mark": str(mark), "kill": kill}
+    request = {"card": source.card, "landing": str(landing), "mark": str(mark), "kill": kill, **options}
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.load_process", json.dumps(request)],
         cwd=ROOT,
@@ -243,6 +243,23 @@ def test_a_run_killed_again_and_again_is_made_whole_at_last(
     assert len(landed) >= 4, f"seed {seed} only killed at {landed}"
     main({"card": source.card, "landing": str(tmp_path / "landing")})
     assert content(world, source) == want, f"seed {seed}: {landed}"
+
+
+@pytest.mark.parametrize("source", ["files"], indirect=True)
+@pytest.mark.parametrize(
+    ("stage", "times"), [("after_commit", 0), ("after_commit", 1), ("parse", 2), ("merge", 3), ("before_commit", 2)]
+)
+def test_a_backfill_killed_between_its_loads_is_made_whole_by_the_next(
+    world: World, source: Source, stage: str, times: int, tmp_path: Path
+) -> None:
+    want = undisturbed(world, source, tmp_path)  # in one load
+    assert run(source, tmp_path / "landing", {stage: times}, load_bytes=1)
+    # Three batches of each stream, the third of one with the first of the other: five loads.
+    done = world.one("select count(*) from bindery.loads where status = 'committed'")
+    assert done == (times + 1 if stage == "after_commit" else 2)
+    main({"card": source.card, "landing": str(tmp_path / "landing"), "load_bytes": 1})
+    assert world.one("select count(*) from bindery.loads where status = 'committed'") == 5
+    assert content(world, source) == want
 
 
 def test_a_server_killed_under_a_load_is_told_in_words_and_the_next_load_goes_on(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class _StreamOfFiles:
         self._folder = folder
         self._errors: list[str] = []
         self._transient = True
+        self._resumed = False
 
     def fetch(self) -> None:
         session, name = self._session, self._stream.name
@@ -86,16 +87,35 @@ class _StreamOfFiles:
         new, waiting = self._new(last)
         if session.limit is not None:
             new = new[:1]
-        if new and batch is None:
-            batch = self._open()
-        if batch is not None:
+        for files in self._shares(new):
+            if batch is None and not files:
+                break
+            batch = batch or self._open()
             with batch:
-                self._land_all(batch, new)
+                self._land_all(batch, files)
                 complete = session.full_refresh and session.limit is None and not (self._errors or waiting)
                 batch.seal(complete=complete)
+            batch = None
         self._settle_announced(waiting)
         if self._errors:
             session.fail(name, _failure(self._errors, self._transient))
+
+    def _shares(self, new: list[Found]) -> list[list[Found]]:
+        """Put the files of one fetch into batches that a load can take one after another, in order.
+
+        Where they only mean something together (the newest batch is the table, or what is missing is deleted) they stay
+        together.
+        """
+        stream, most = self._stream, self._session.runtime.load_bytes
+        shares: list[list[Found]] = [[]]
+        size = 0
+        for found in new:
+            if shares[-1] and size + found.size > most and stream.write != "replace" and stream.missing == "keep":
+                shares.append([])
+                size = 0
+            shares[-1].append(found)
+            size += found.size
+        return shares
 
     def _open(self) -> StreamBatch:
         return self._session.open(self._stream.name, repr((1, str(self._folder), sorted(self._stream.files))))
@@ -104,7 +124,7 @@ class _StreamOfFiles:
         source, name = self._session.card.source, self._stream.name
         announced = {landed.origin: landed for landed in self._session.log(lambda log: log.announced(source, name))}
         before = {landed.fingerprint for landed in batch.landed()}
-        batch.figures.resumed = bool(before)
+        self._resumed = batch.figures.resumed = self._resumed or bool(before)
         for found in new:
             if found.fingerprint not in before:
                 self._land(batch, found, announced.get(found.origin))

@@ -58,6 +58,8 @@ class Work:
     """Whether what is read lists everything that the source has."""
     again: bool = False
     """Whether this is a replay: the cursor stays."""
+    more: bool = False
+    """Whether further batches of the stream wait for the load after this one."""
 
 
 def work_of_load(session: Session, source: str, stream: StreamCard, partition: str) -> Work:
@@ -169,6 +171,16 @@ def objects(session: Session, batch: Batch) -> Iterator[list[LandedObject]]:
             page = []
     if page:
         yield page
+
+
+def sizes_of(session: Session, batch_ids: list[int]) -> dict[int, int]:
+    """Give the landed bytes of batches."""
+    rows = session.all(
+        "select batch_id, coalesce(sum(size), 0)::bigint from bindery.landed where batch_id = any(%s) "
+        "and status = 'landed' group by batch_id",
+        [batch_ids],
+    )
+    return dict(rows)
 
 
 def mark_taken(session: Session, load_id: int, works: list[Work]) -> None:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from dagster_project.ingest.load.session import Session
 
 
-def check_rows(session: Session, card: StreamCard, table: Table, report: StreamLoad) -> None:
+def check_rows(session: Session, card: StreamCard, table: Table, report: StreamLoad, *, more: bool = False) -> None:
     """Count the table's rows where the card bounds them.
+
+    Args:
+        session: In the load's transaction.
+        card: The stream's.
+        table: What it is loaded into.
+        report: Is told how many.
+        more: Whether further loads of the stream follow at once: too few rows are none of this one's faults.
 
     Raises:
         DataRefusedError: Too few or too many.
@@ -26,7 +33,7 @@ def check_rows(session: Session, card: StreamCard, table: Table, report: StreamL
     rows = 0 if table.oid is None else session.one(f"select count(*) from {table.sql}")
     report.table_rows = rows
     bound = None
-    if least is not None and rows < least:
+    if least is not None and rows < least and not more:
         bound = f"min_rows is {least}"
     elif most is not None and rows > most:
         bound = f"max_rows is {most}"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+_SUMS = (
+    *("rows_read", "inserted", "updated", "unchanged", "deleted", "duplicates", "conflicts", "quarantined", "bytes"),
+    *("objects", "batches", "seconds", "emptied", "replaced_nul", "superseded", "resolved"),
+)
 
 
 @dataclass(slots=True)
 class StreamLoad:
-    """What a load did with one stream."""
+    """What a load, or several in succession, did with one stream."""
 
     table: str
     """``raw.<source>__<stream>``."""
@@ -48,6 +53,29 @@ class StreamLoad:
     table_rows: int | None = None
     """Rows of the table afterwards, where the card's bounds asked for them."""
     warnings: list[str] = field(default_factory=list)
+    parts: list[StreamLoad] = field(default_factory=list)
+    """Where this is the sum of several loads: each of them."""
+
+    def add(self, later: StreamLoad) -> None:
+        """Take in what a later load did with the stream."""
+        if not self.parts:
+            self.parts = [replace(self, parts=[])]
+        self.parts.append(later)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.stages = {stage: self.stages.get(stage, 0.0) + seconds for stage, seconds in later.stages.items()}
+        self.codes = {
+            code: self.codes.get(code, 0) + later.codes.get(code, 0) for code in {**self.codes, **later.codes}
+        }
+        before = {column: how.split(" -> ")[0] for column, how in self.widened.items()}
+        self.widened = self.widened | {
+            column: f"{before.get(column, how.split(' -> ')[0])} -> {how.split(' -> ')[1]}"
+            for column, how in later.widened.items()
+        }
+        self.new_columns = [*self.new_columns, *later.new_columns]
+        self.dropped = list(dict.fromkeys([*self.dropped, *later.dropped]))
+        self.warnings = list(dict.fromkeys([*self.warnings, *later.warnings]))
+        self.table_rows = later.table_rows
 
     @property
     def rows_per_second(self) -> float:
@@ -94,17 +122,32 @@ class StreamLoad:
 
 @dataclass(slots=True)
 class LoadReport:
-    """What one load did."""
+    """What one load did, or several where much was waiting."""
 
     load_id: int | None
-    """None where there was nothing to load."""
+    """The newest; None where there was nothing to load."""
     streams: dict[str, StreamLoad] = field(default_factory=dict)
     seconds: float = 0.0
+    load_ids: list[int] = field(default_factory=list)
+    """All of them, in order."""
+
+    def add(self, later: LoadReport) -> None:
+        """Take in what a later load did."""
+        if later.load_id is not None:
+            self.load_id = later.load_id
+            self.load_ids.append(later.load_id)
+        self.seconds += later.seconds
+        for name, stream in later.streams.items():
+            if name in self.streams:
+                self.streams[name].add(stream)
+            else:
+                self.streams[name] = stream
 
     def to_metadata(self) -> dict[str, Any]:
         """Give everything as plain values."""
         return {
             "load_id": self.load_id,
+            "load_ids": self.load_ids,
             "seconds": round(self.seconds, 3),
             "streams": {name: stream.to_metadata() for name, stream in self.streams.items()},
         }

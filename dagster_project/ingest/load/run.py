@@ -1,7 +1,7 @@
-"""One load: everything landed and not yet taken, for all chosen streams of a source, in one transaction.
+"""Loads: everything landed and not yet taken, for all chosen streams of a source; each load is one transaction.
 
 Data, quarantine, schema map, cursor, load log and taken marks are committed together or not at all. Network is over
-before it begins: bytes come from the archive.
+before it begins: bytes come from the archive. One load is all there is, unless much waits (``plan``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dagster_project.ingest.load.batches import Replay, Work
 from dagster_project.ingest.load.blocks import Block, blocks
 from dagster_project.ingest.load.convert import declared_type
 from dagster_project.ingest.load.memory import keep_little
+from dagster_project.ingest.load.plan import next_load
 from dagster_project.ingest.load.report import LoadReport, StreamLoad
 from dagster_project.ingest.load.resolve import resolve
 from dagster_project.ingest.load.session import Session, may_pass, open_session, translated, wait_for_turn
@@ -47,7 +48,10 @@ def load_source(
     replay: Replay | None = None,
     limit: int | None = None,
 ) -> LoadReport:
-    """Load what is landed for a source.
+    """Load what is landed for a source: in one load, or in several where more waits than one should take.
+
+    A load that fails leaves the ones before it as they are, and the next call goes on after them. Replays, and loads
+    with a limit, are one load whatever their size.
 
     Args:
         card: The source's card.
@@ -58,19 +62,51 @@ def load_source(
         limit: At most so many rows of each stream, for trying things out.
 
     Returns:
-        What was done with each stream that had something to do; no load id where nothing was.
+        What was done with each stream that had something to do, over all loads; no load id where nothing was.
 
     Raises:
-        DataRefusedError: The data break the card's contract or bounds; nothing was kept.
-        DatabaseError: Postgres can't be reached or refuses; nothing was kept.
-        LandingError: Archived bytes are gone or damaged; nothing was kept.
+        DataRefusedError: The data break the card's contract or bounds; nothing of the load was kept.
+        DatabaseError: Postgres can't be reached or refuses; nothing of the load was kept.
+        LandingError: Archived bytes are gone or damaged; nothing of the load was kept.
     """
     keep_little()
     chosen = [card.stream(name) for name in streams] if streams is not None else list(card.all_streams)
+    report = LoadReport(None)
+    more = True
+    while more:
+        try:
+            done, more = _load_once(card, runtime, chosen, partition, replay, limit)
+        except Exception as error:
+            if report.load_ids:
+                _tell_of_earlier(card, runtime, report, error)
+            raise
+        report.add(done)
+    for name, stream in report.streams.items():
+        runtime.progress(Progress(card.source, "done", name, rows=stream.rows_read, bytes=stream.bytes))
+    return report
+
+
+def _tell_of_earlier(card: SourceCard, runtime: Runtime, report: LoadReport, error: Exception) -> None:
+    """Say that a backfill came so far."""
+    ids = ", ".join(map(str, report.load_ids))
+    said = f"what was loaded before it is kept (load {ids}); the next load goes on after it"
+    error.add_note(said)
+    runtime.progress(Progress(card.source, "warning", None, f"a load failed; {said}"))
+
+
+def _load_once(
+    card: SourceCard,
+    runtime: Runtime,
+    chosen: list[StreamCard],
+    partition: str,
+    replay: Replay | None,
+    limit: int | None,
+) -> tuple[LoadReport, bool]:
+    """Do one load, several times where somebody else's lock ends it; tell whether more waits."""
     for number in range(1, TRIES + 1):
         attempt = _Load(card, runtime, chosen, partition, replay, limit)
         try:
-            return attempt.run()
+            return attempt.run(), attempt.more
         except psycopg.Error as error:
             if may_pass(error) and number < TRIES:
                 pause = PAUSE * 2 ** (number - 1)
@@ -106,6 +142,8 @@ class _Load:
         self.replay = replay
         self.limit = limit
         self.load_id: int | None = None
+        self.more = False
+        """Whether batches are left for a load after this one."""
         self.started = time.time()
         self._archive = Archive(runtime.landing)
         self._read_seconds = 0.0
@@ -120,6 +158,9 @@ class _Load:
         with open_session(self.runtime) as session:
             wait_for_turn(session, self.card.source, lambda message: self.tell("warning", message))
             works = {stream.name: self._work(session, stream) for stream in self.streams}
+            if self.replay is None and self.limit is None:
+                works = next_load(session, works, self.runtime.load_bytes)
+            self.more = any(work.more for work in works.values())
             due = [stream for stream in self.streams if self._is_due(session, stream, works[stream.name])]
             if not due:
                 return LoadReport(None, {}, time.perf_counter() - begun)
@@ -127,13 +168,12 @@ class _Load:
             reports = {stream.name: self._stream(session, stream, works[stream.name]) for stream in due}
             self._close_log(session, reports, [works[stream.name] for stream in due])
             self.runtime.checkpoint("before_commit")
-            self.tell("commit")
+            self.tell("commit", f"load {self.load_id}, more follow" if self.more else None)
             session.connection.commit()
         self.runtime.checkpoint("after_commit")
         for name, report in reports.items():
             for warning in report.warnings:
                 self.tell("warning", warning, name)
-            self.tell("done", None, name, rows=report.rows_read, bytes=report.bytes)
         return LoadReport(self.load_id, reports, time.perf_counter() - begun)
 
     # -- what to do
@@ -239,7 +279,7 @@ class _Load:
         report.stages["read"] = self._read_seconds
         self.tell("merge", None, stream.name, rows=report.rows_read)
         self.runtime.checkpoint("merge")
-        loader.finish()
+        loader.finish(more=work.more)
         if self.replay is not None:
             report.resolved = resolve(session, self.load_id, work.read, loader.quarantine.places)
         report.seconds = time.perf_counter() - begun

@@ -94,8 +94,11 @@ class StreamLoader:
         if job is not None:
             self._arrived(job)
 
-    def finish(self) -> StreamLoad:
+    def finish(self, *, more: bool = False) -> StreamLoad:
         """Merge, settle, write quarantine and schema map, hold the result against the card's bounds.
+
+        Args:
+            more: Whether further loads of the stream follow at once.
 
         Raises:
             DataRefusedError: A bound of ``expect`` is broken.
@@ -113,7 +116,7 @@ class StreamLoader:
         self.columns.write(self.session, self.source.source, self.load_id)
         self._describe()
         self.quarantine.check(self.card.expect, report.rows_read, report.table)
-        check_rows(self.session, self.card, self.table, report)
+        check_rows(self.session, self.card, self.table, report, more=more)
         check_nulls(self.card, self.columns, self._copied, report.table)
         return report
 
