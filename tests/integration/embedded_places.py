@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from dagster_project import embedded
 from dagster_project.embedded.home import Home
 from dagster_project.settings import Settings
@@ -51,6 +53,30 @@ def place(mode: int = 0o755, copy_of: Path | None = None) -> Iterator[Path]:
             embedded.stop(Settings(data_dir=data_dir))
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(elsewhere, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Path]:
+    """Data directory of a server that was made and stopped; tests work on copies."""
+    with place() as data_dir:
+        settings = Settings(data_dir=data_dir)
+        embedded.start(settings, durable=False)
+        embedded.stop(settings)
+        yield data_dir
+
+
+@pytest.fixture
+def made(stopped: Path) -> Iterator[Settings]:
+    """Settings of a server that is made and doesn't run."""
+    with place(copy_of=stopped) as data_dir:
+        yield Settings(data_dir=data_dir)
+
+
+@pytest.fixture
+def fresh() -> Iterator[Settings]:
+    """Settings whose data directory doesn't exist yet."""
+    with place() as data_dir:
+        yield Settings(data_dir=data_dir)
 
 
 def starter(data_dir: Path, patch: str = "") -> subprocess.Popen[str]:

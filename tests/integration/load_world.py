@@ -13,16 +13,7 @@ from dagster_project.ingest.cards import FileSourceCard, SourceCard
 from dagster_project.ingest.load.report import LoadReport, StreamLoad
 from dagster_project.ingest.runtime import Progress, Runtime
 from dagster_project.settings import Settings
-
-
-class Refs:
-    """Resolves nothing: these cards have no references."""
-
-    def resolve_setting(self, name: str) -> str:
-        raise KeyError(name)
-
-    def resolve_secret(self, name: str) -> str:
-        raise KeyError(name)
+from tests.integration.references import Values
 
 
 class World:
@@ -36,7 +27,7 @@ class World:
         self.runtime = Runtime(
             connect=lambda: warehouse.connect(settings, "loader"),
             landing=str(folder / "landing"),
-            resolver=Refs(),
+            resolver=Values(),
             progress=self.seen.append,
             run_id="run-1",
             code="test",

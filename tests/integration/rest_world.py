@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from dagster_project import warehouse
 from dagster_project.ingest.cards import RestApiSourceCard
@@ -23,24 +24,10 @@ from dagster_project.settings import Settings
 from dagster_project.warehouse.bootstrap import run
 from dagster_project.warehouse.grants import database_statements
 from tests.integration.hostile_server import Asked, HostileServer, Reply, json_reply
+from tests.integration.references import Values
 
 _numbers = iter(range(1, 1_000_000))
 FAST = {"http_retry": {"attempts": 2, "max_wait": 0.05}}
-
-
-class Values:
-    """Settings and secrets that a test names."""
-
-    def __init__(self, **values: str) -> None:
-        self.values = values
-
-    def resolve_setting(self, name: str) -> str:
-        """Give the value."""
-        return self.values[name]
-
-    def resolve_secret(self, name: str) -> str:
-        """Give the value."""
-        return self.values[name]
 
 
 @dataclass(slots=True)
@@ -104,7 +91,8 @@ class World:
         return [record["id"] for document in self.documents(stream, batch) for record in document["results"]]
 
 
-def database_of_module(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
     """Make one database for all tests of a module: they differ in rows alone, and making one takes most of a second."""
     name = f"test_fetch_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
     template = server_settings.database_name
@@ -119,6 +107,26 @@ def empty_log(settings: Settings) -> None:
     with warehouse.connect(settings, "loader") as connection:
         for table in ("load_batches", "loads", "landed", "batches", "state"):
             connection.execute(f"delete from bindery.{table}".encode())
+
+
+@pytest.fixture
+def world(settings: Settings, tmp_path: Path) -> World:
+    """Give a world of the test's own, over the module's database."""
+    empty_log(settings)
+    return World(settings, tmp_path)
+
+
+@pytest.fixture
+def api() -> Pages:
+    """Give what the server answers with."""
+    return Pages()
+
+
+@pytest.fixture
+def server(api: Callable[[Asked], Reply]) -> Iterator[HostileServer]:
+    """Serve ``api`` on loopback."""
+    with HostileServer(api) as made:
+        yield made
 
 
 def make_card(base: str, *streams: dict[str, Any], **fields: Any) -> RestApiSourceCard:
@@ -163,8 +171,11 @@ __all__ = [
     "Reply",
     "Values",
     "World",
-    "database_of_module",
+    "api",
+    "database",
     "empty_log",
     "json_reply",
     "make_card",
+    "server",
+    "world",
 ]

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +19,10 @@ from dagster_project.embedded.binaries import ENVIRONMENT, find_binaries
 from dagster_project.embedded.home import Home
 from dagster_project.embedded.processes import command_line, find_postmaster
 from dagster_project.settings import Settings
+from tests.integration import embedded_places
 from tests.integration.embedded_places import kill, kill_server, line, place, starter, wait_for
 
-
-@pytest.fixture(scope="module")
-def stopped() -> Iterator[Path]:
-    """Data directory of a server that was made and stopped; tests work on copies."""
-    with place() as data_dir:
-        settings = Settings(data_dir=data_dir)
-        embedded.start(settings, durable=False)
-        embedded.stop(settings)
-        yield data_dir
-
-
-@pytest.fixture
-def made(stopped: Path) -> Iterator[Settings]:
-    """Settings of a server that is made and doesn't run."""
-    with place(copy_of=stopped) as data_dir:
-        yield Settings(data_dir=data_dir)
-
-
-@pytest.fixture
-def fresh() -> Iterator[Settings]:
-    """Settings whose data directory doesn't exist yet."""
-    with place() as data_dir:
-        yield Settings(data_dir=data_dir)
+stopped, made, fresh = embedded_places.stopped, embedded_places.made, embedded_places.fresh
 
 
 def works(info: embedded.ServerInfo) -> bool:

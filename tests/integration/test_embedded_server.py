@@ -14,7 +14,10 @@ from dagster_project import embedded
 from dagster_project.embedded import EmbeddedError
 from dagster_project.embedded.home import Home
 from dagster_project.settings import Settings
+from tests.integration import embedded_places
 from tests.integration.embedded_places import place, starter
+
+stopped, made, fresh = embedded_places.stopped, embedded_places.made, embedded_places.fresh
 
 
 @pytest.fixture(scope="module")
@@ -24,30 +27,6 @@ def shared() -> Iterator[Settings]:
         settings = Settings(data_dir=data_dir)
         embedded.start(settings)
         yield settings
-
-
-@pytest.fixture(scope="module")
-def stopped() -> Iterator[Path]:
-    """Data directory of a server that was made and stopped; tests work on copies."""
-    with place() as data_dir:
-        settings = Settings(data_dir=data_dir)
-        embedded.start(settings, durable=False)
-        embedded.stop(settings)
-        yield data_dir
-
-
-@pytest.fixture
-def made(stopped: Path) -> Iterator[Settings]:
-    """Settings of a server that is made and doesn't run."""
-    with place(copy_of=stopped) as data_dir:
-        yield Settings(data_dir=data_dir)
-
-
-@pytest.fixture
-def fresh() -> Iterator[Settings]:
-    """Settings whose data directory doesn't exist yet."""
-    with place() as data_dir:
-        yield Settings(data_dir=data_dir)
 
 
 def test_it_outlives_its_starter_and_the_next_command_finds_it(fresh: Settings) -> None:

@@ -22,20 +22,15 @@ from dagster_project.ingest.landing.log import LandingLog
 from dagster_project.ingest.landing.model import LandedObject
 from dagster_project.ingest.runtime import Runtime
 from dagster_project.settings import Settings
+from tests.integration.references import Values
 
 
 @pytest.fixture
 def runtime(settings: Settings, tmp_path: Path) -> Runtime:
-    class NoReferences:
-        def resolve_setting(self, name: str) -> str:
-            raise AssertionError(name)
-
-        resolve_secret = resolve_setting
-
     return Runtime(
         connect=lambda: warehouse.connect(settings, "loader"),
         landing=str(tmp_path / "landing"),
-        resolver=NoReferences(),
+        resolver=Values(),
         base=tmp_path,
     )
 

@@ -17,17 +17,14 @@ from dagster_project.ingest.landing.lock import source_lock
 from dagster_project.ingest.landing.log import LandingLog
 from dagster_project.ingest.landing.model import Batch, LandedObject
 from dagster_project.settings import Settings
-from tests.integration.rest_world import database_of_module, empty_log
+from tests.integration import rest_world
 
-
-@pytest.fixture(scope="module")
-def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
-    yield from database_of_module(server_settings, admin)
+database = rest_world.database
 
 
 @pytest.fixture(autouse=True)
 def _empty(settings: Settings) -> None:
-    empty_log(settings)
+    rest_world.empty_log(settings)
 
 
 @pytest.fixture(params=[True, False], ids=["autocommit", "transactions"])

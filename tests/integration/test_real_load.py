@@ -21,21 +21,9 @@ from dagster_project.ingest.cards.read import read_card
 from dagster_project.settings import Settings
 from tests.integration.hostile_server import Asked, HostileServer, Reply, json_reply
 from tests.integration.load_world import World
+from tests.integration.references import Values
 
 CARDS = Path(__file__).parent.parent / "fixtures" / "cards"
-
-
-class Values:
-    """The settings that the cards name."""
-
-    def __init__(self, **values: str) -> None:
-        self.values = values
-
-    def resolve_setting(self, name: str) -> str:
-        return self.values[name]
-
-    def resolve_secret(self, name: str) -> str:
-        raise KeyError(name)
 
 
 @pytest.fixture

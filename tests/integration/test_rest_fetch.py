@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dagster_project.ingest.errors import CardError
@@ -17,40 +14,18 @@ from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted
 from dagster_project.ingest.fetch.run import fetch_sample
 from dagster_project.ingest.landing.archive import Archive
 from dagster_project.ingest.parse import read
-from dagster_project.settings import Settings
+from tests.integration import rest_world
 from tests.integration.rest_world import (
     Asked,
     HostileServer,
     Pages,
     Reply,
     World,
-    database_of_module,
-    empty_log,
     json_reply,
     make_card,
 )
 
-
-@pytest.fixture(scope="module")
-def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
-    yield from database_of_module(server_settings, admin)
-
-
-@pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    empty_log(settings)
-    return World(settings, tmp_path)
-
-
-@pytest.fixture
-def api() -> Pages:
-    return Pages()
-
-
-@pytest.fixture
-def server(api: Pages) -> Iterator[HostileServer]:
-    with HostileServer(api) as made:
-        yield made
+database, world, api, server = rest_world.database, rest_world.world, rest_world.api, rest_world.server
 
 
 CURSOR = {"cursor": {"field": "updated_at", "param": "updated_since", "initial": "2024-01-02T00:00:00Z"}}

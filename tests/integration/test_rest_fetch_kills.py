@@ -8,35 +8,23 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
-from dagster_project.settings import Settings
-from tests.integration.rest_world import HostileServer, Pages, World, database_of_module, empty_log, make_card
+from tests.integration import rest_world
+from tests.integration.rest_world import HostileServer, Pages, World, make_card
 
 ROOT = Path(__file__).parents[2]
 PAGES = 12
 
 
-@pytest.fixture(scope="module")
-def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
-    yield from database_of_module(server_settings, admin)
+database, world, server = rest_world.database, rest_world.world, rest_world.server
 
 
 @pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    empty_log(settings)
-    return World(settings, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with HostileServer(Pages(total=PAGES * 2, size=2)) as made:
-        yield made
+def api() -> Pages:
+    return Pages(total=PAGES * 2, size=2)
 
 
 def fetch_in_process(world: World, server: HostileServer, kill: dict[str, int]) -> subprocess.CompletedProcess[str]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from dagster_project.ingest.cards import RestApiSourceCard
 from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted
 from dagster_project.ingest.fetch.run import fetch_sample
-from dagster_project.settings import Settings
+from tests.integration import rest_world
 from tests.integration.rest_world import (
     Asked,
     HostileServer,
     Pages,
     Reply,
     World,
-    database_of_module,
-    empty_log,
     json_reply,
     make_card,
 )
@@ -28,15 +23,7 @@ from tests.integration.rest_world import (
 PARENT = {"stream": "books", "field": "id", "placeholder": "book", "include": {"updated_at": "book_updated_at"}}
 
 
-@pytest.fixture(scope="module")
-def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Iterator[str]:
-    yield from database_of_module(server_settings, admin)
-
-
-@pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    empty_log(settings)
-    return World(settings, tmp_path)
+database, world, server = rest_world.database, rest_world.world, rest_world.server
 
 
 class Shelf(Pages):
@@ -53,12 +40,6 @@ class Shelf(Pages):
 @pytest.fixture
 def api() -> Shelf:
     return Shelf(total=4)
-
-
-@pytest.fixture
-def server(api: Shelf) -> Iterator[HostileServer]:
-    with HostileServer(api) as made:
-        yield made
 
 
 def card(server: HostileServer, books: dict[str, Any] | None = None, **reviews: Any) -> RestApiSourceCard:
