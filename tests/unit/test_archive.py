@@ -248,3 +248,38 @@ def test_compressed_files_come_back_byte_for_byte(archive: Archive) -> None:
     data = gzip.compress(b"a,b\n" * 1000)
     stored = archive.put(io.BytesIO(data), compressed=is_compressed(name="x.csv.gz"))
     assert archive.path(stored.uri).read_bytes() == data
+
+
+def test_an_object_goes_once_nobody_touched_it_for_a_while(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path))
+    stored = archive.put(b"x" * 100)
+    path = archive.path(stored.uri)
+    size = path.stat().st_size
+    assert archive.remove(stored.uri) is None
+    assert path.exists()
+    os.utime(path, (0, 0))
+    assert archive.touch(stored.uri)
+    assert archive.remove(stored.uri) is None
+    os.utime(path, (0, 0))
+    assert archive.remove(stored.uri) == size
+    assert not archive.touch(stored.uri)
+    assert archive.remove(stored.uri) == 0
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+def test_an_object_touched_while_it_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(str(tmp_path))
+    stored = archive.put(b"bytes")
+    path = archive.path(stored.uri)
+    os.utime(path, (0, 0))
+    rename = Path.rename
+
+    def touched(self: Path, target: Path) -> Path:
+        if self == path:
+            os.utime(path)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", touched)
+    assert archive.remove(stored.uri) is None
+    with archive.open(stored.uri) as reader:
+        assert reader.read() == b"bytes"

@@ -133,7 +133,8 @@ class Archive(CardModel):
     """How long raw bytes stay in landing."""
 
     keep: Duration | None = None
-    """Seconds after which loaded bytes may be removed; without it they are kept."""
+    """How long the bytes of a loaded batch are kept after its fetch; then they are removed, unless a younger batch has
+    the same ones, and can't be replayed any more. Without it they stay for good."""
 
 
 class Retry(CardModel):

@@ -71,6 +71,10 @@ def without_login(url: str) -> tuple[str, tuple[str, str] | None]:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), login
 
 
+INSIDE = (".internal", ".local", ".lan", ".home.arpa")
+"""Endings of names that the public DNS doesn't have."""
+
+
 class Hosts:
     """The hosts that may be asked, and the one that gets the credentials."""
 
@@ -79,6 +83,7 @@ class Hosts:
         self._also = {host.lower() for host in also}
         self._allow_private = allow_private
         self._allow_loopback = _is_loopback(self._base.hostname or "")
+        self._allow_inside = _is_inside(self._base.hostname or "")
 
     def check(self, url: str) -> SplitResult:
         """Refuse a URL that leads elsewhere.
@@ -121,6 +126,8 @@ class Hosts:
             ip = inner or ip
         if ip.is_loopback:
             return self._allow_loopback or self._allow_private
+        if self._allow_inside and ip.is_private and not ip.is_link_local:
+            return True
         return self._allow_private or (ip.is_global and not ip.is_multicast)
 
     def _default_ports(self, parts: SplitResult) -> bool:
@@ -132,6 +139,16 @@ def _is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_inside(host: str) -> bool:
+    """Tell whether a host can only be meant inside a network: a private address, or a name that no public DNS has."""
+    if host.endswith(INSIDE) or (host and "." not in host and ":" not in host):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_private
     except ValueError:
         return False
 

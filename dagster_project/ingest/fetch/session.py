@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dagster_project.ingest.cards.base import SecretRef, SettingRef, SourceCard
 from dagster_project.ingest.cards.http import RateLimit
 from dagster_project.ingest.durations import parse_duration
-from dagster_project.ingest.errors import CardError, IngestError, SourceError
+from dagster_project.ingest.errors import CardError, IngestError, LandingError, SourceError
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import FetchReport, StreamFetch
 from dagster_project.ingest.landing.archive import Archive, Readable, is_compressed
@@ -312,6 +312,11 @@ class StreamBatch:
 
     def _add(self, landed: LandedObject, resume: dict[str, Any] | None, cursor: Any, *, new: bool) -> LandedObject:
         self.session.runtime.checkpoint("land")
+        if not self.session.archive.touch(landed.uri or ""):
+            raise LandingError(
+                f"{landed.origin}: its archived bytes ({landed.uri}) were removed while they were being landed. "
+                "Run the fetch again"
+            )
         resume = self.session.redactor.conceal(resume)
         self.session.log(lambda log: log.add(self.batch, landed, resume, cursor))
         self.figures.objects += 1

@@ -281,7 +281,9 @@ class _Crawl:
         if self.card.crawl.conditional:
             for name in self._homes(target.kind):
                 previous = self.last[name].get(target.url)
-                if previous is not None and previous.meta.get("kind") == target.kind:
+                if previous is None or previous.meta.get("kind") != target.kind or previous.uri is None:
+                    continue
+                if self.session.archive.touch(previous.uri):  # retention may have removed what a 304 would refer to
                     reply.previous = previous
                     break
         meta = reply.previous.meta if reply.previous is not None else {}
@@ -369,8 +371,8 @@ class _Crawl:
 
     def _unchanged(self, target: Target, previous: LandedObject) -> None:
         for name in self._homes(target.kind):
-            known = self.last[name].get(target.url) or previous
-            self.batches[name].land_again(known, fingerprint=target.key)
+            # What was asked about is what hasn't changed; another stream's last page may be an older one.
+            self.batches[name].land_again(previous, fingerprint=target.key)
             self._tell(name)
         self._follow_archived(target, previous)
 

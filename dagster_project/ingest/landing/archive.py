@@ -142,6 +142,53 @@ class Archive:
         reader = VerifyingReader(cast(BinaryIO, raw), path, wanted, compressed=uri.endswith(".zst"))
         return io.BufferedReader(reader, BLOCK // 4)
 
+    def touch(self, uri: str) -> bool:
+        """Tell whether an object is there, and keep it from being removed while somebody writes that it is needed."""
+        path = self.path(uri)
+        try:
+            if time.time() - path.stat().st_mtime > STALE:
+                os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove(self, uri: str, grace: float = 2 * STALE) -> int | None:
+        """Remove an object that nothing refers to any more.
+
+        Args:
+            uri: As ``put`` returned it.
+            grace: Seconds since it was last put or touched within which somebody may be about to refer to it.
+
+        Returns:
+            The bytes that it took on the disk, 0 where it is gone already; None where it stays because it is young.
+
+        Raises:
+            LandingError: The folder can't be written.
+        """
+        path = self.path(uri)
+        aside = path.with_name(path.name + ".removed")
+        try:
+            try:
+                if time.time() - path.stat().st_mtime < grace:
+                    return None
+                # Aside first: whoever touches it between this look and its end either comes too late, and puts the
+                # bytes anew, or is seen now.
+                path.rename(aside)
+            except FileNotFoundError:
+                if not aside.exists():
+                    return 0
+                # A removal was killed here.
+            facts = aside.stat()
+            if time.time() - facts.st_mtime < grace:
+                aside.rename(path)
+                return None
+            aside.unlink()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return facts.st_size
+
     def path(self, uri: str) -> Path:
         """Name the file of an object.
 

@@ -20,7 +20,7 @@ LOAD_LOCK = "hashtextextended('bindery:load:' || %s, 0)"
 _PAGE = 1000
 _BATCH = (
     "batch_id, source, stream, partition, status, fingerprint, cursor_start, cursor_proposed, position, resume, "
-    "full_refresh, stats, error"
+    "full_refresh, stats, error, purged_at"
 )
 _OBJECT = (
     "source, stream, fingerprint, origin, uri, sha256, size, media_type, meta, position, batch_id, landing_id, status, "

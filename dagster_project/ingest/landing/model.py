@@ -46,5 +46,7 @@ class Batch:
     stats: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     """Why the last attempt stopped; None where none failed (a killed one leaves no word)."""
+    purged_at: datetime | None = None
+    """Since when its bytes may be gone."""
     resumed: bool = False
     """Whether an earlier, interrupted fetch opened it."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from dagster_project.ingest.errors import CardError
+from dagster_project.ingest.durations import spell_duration
+from dagster_project.ingest.errors import CardError, LandingError
 from dagster_project.ingest.landing.log import LandingLog
 from dagster_project.ingest.load.session import Session
 
@@ -58,6 +59,8 @@ class Work:
     """Whether what is read lists everything that the source has."""
     again: bool = False
     """Whether this is a replay: the cursor stays."""
+    note: str | None = None
+    """What the report should warn of."""
     more: bool = False
     """Whether further batches of the stream wait for the load after this one."""
 
@@ -73,13 +76,73 @@ def work_of_load(session: Session, source: str, stream: StreamCard, partition: s
     return work
 
 
-def work_of_replay(session: Session, source: str, stream: StreamCard, partition: str, replay: Replay) -> Work:
+def work_of_replay(
+    session: Session, source: str, stream: StreamCard, partition: str, replay: Replay, keep: float | None = None
+) -> Work:
     """Decide what a replay does.
+
+    Batches whose bytes retention has removed can't be read again: a replay of everything leaves them out, where the
+    others can be loaded without them.
+
+    Args:
+        session: In the replay's transaction.
+        source: The source's name.
+        stream: The stream's card.
+        partition: Which partition's batches.
+        replay: What was asked for.
+        keep: The card's ``archive.keep``, for words.
 
     Raises:
         CardError: A part of a stream was asked for that can't be loaded by itself.
+        LandingError: Bytes that are needed were removed.
     """
     every = _sealed(session, source, stream.name, partition)
+    purged = [batch for batch in every if batch.purged_at is not None]
+    work = _replayed(session, source, stream, partition, replay, every, purged)
+    if gone := [batch for batch in work.read if batch.purged_at is not None]:
+        raise LandingError(
+            f"{_removed(gone, keep)}: rows of {source}.{stream.name} that came with them can't be loaded again. "
+            "Replay a later load (--load), or fetch the source again with --full-refresh"
+        )
+    left = {batch.batch_id for batch in work.batches}
+    if out := [batch for batch in purged if batch.batch_id not in left]:
+        if replay.everything and not work.read:
+            raise LandingError(
+                f"{_removed(out, keep)}, and nothing else of {source}.{stream.name} can be replayed without them. "
+                "Fetch the source again with --full-refresh"
+            )
+        if replay.everything:
+            work.note = f"{_removed(out, keep)}: rows that came with them stay as they are"
+    return work
+
+
+def _removed(batches: list[Batch], keep: float | None) -> str:
+    """Say whose bytes are gone, since when and why."""
+    numbers = [str(batch.batch_id) for batch in batches]
+    which = f"batch {numbers[0]}" if len(numbers) == 1 else f"batches {numbers[0]} to {numbers[-1]}"
+    day = max(batch.purged_at for batch in batches if batch.purged_at is not None)
+    why = "archive.keep" if keep is None else f"archive.keep: {spell_duration(keep)}"
+    return f"bytes of {which} were removed on {day:%Y-%m-%d} by `{why}`"
+
+
+def _replayed(
+    session: Session,
+    source: str,
+    stream: StreamCard,
+    partition: str,
+    replay: Replay,
+    every: list[Batch],
+    purged: list[Batch],
+) -> Work:
+    if purged and replay.everything and stream.write == "append":
+        # Rows go by load: those of loads that brought removed bytes stay, with whatever else came with them.
+        stay, _ = _closed(session, stream.name, every, purged)
+        apart = [batch for batch in every if batch not in stay]
+        chosen, loads = _closed(session, stream.name, every, apart)
+        return Work(chosen, chosen, delete_loads=loads, again=True)
+    if purged and replay.everything and stream.write == "merge":
+        # Only what came after them has the last word.
+        every = every[every.index(purged[-1]) + 1 :]
     chosen = every if replay.everything else _chosen(session, stream, every, replay)
     if stream.write == "append" and not replay.everything:
         # Rows of other batches that the same loads brought would go with them: they are loaded again too.

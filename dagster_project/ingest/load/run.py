@@ -14,6 +14,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from dagster_project.ingest.errors import LandingError
+from dagster_project.ingest.landing import retention
 from dagster_project.ingest.landing.archive import Archive
 from dagster_project.ingest.load import batches
 from dagster_project.ingest.load.batches import Replay, Work
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 TRIES: Final = 5
 """How often a load is begun when somebody else's lock ends it."""
+PURGE_SECONDS: Final = 20.0
+"""How long a load removes old bytes at most; the next one goes on."""
 PAUSE: Final = 1.0
 """Seconds before the second try; each later pause is twice as long."""
 
@@ -83,7 +86,26 @@ def load_source(
         report.add(done)
     for name, stream in report.streams.items():
         runtime.progress(Progress(card.source, "done", name, rows=stream.rows_read, bytes=stream.bytes))
+    if card.archive.keep is not None:
+        _remove_old_bytes(card, runtime)
     return report
+
+
+def _remove_old_bytes(card: SourceCard, runtime: Runtime) -> None:
+    """Do what the card's ``archive.keep`` asks for; the load is done, whatever becomes of it."""
+    try:
+        with runtime.connect() as connection:
+            connection.autocommit = True
+            if not retention.is_due(connection, card):
+                return
+            done = retention.purge(connection, card, Archive(runtime.landing), seconds=PURGE_SECONDS)
+    except (psycopg.Error, LandingError) as error:
+        said = " ".join(str(error).split())
+        runtime.progress(Progress(card.source, "warning", None, f"old bytes weren't removed (`archive.keep`): {said}"))
+        return
+    if done.objects:
+        said = f"removed {done.objects:,} archived objects, as `archive.keep` says"
+        runtime.progress(Progress(card.source, "done", None, said, bytes=done.bytes))
 
 
 def _tell_of_earlier(card: SourceCard, runtime: Runtime, report: LoadReport, error: Exception) -> None:
@@ -180,7 +202,8 @@ class _Load:
 
     def _work(self, session: Session, stream: StreamCard) -> Work:
         if self.replay is not None:
-            return batches.work_of_replay(session, self.card.source, stream, self.partition, self.replay)
+            keep = self.card.archive.keep
+            return batches.work_of_replay(session, self.card.source, stream, self.partition, self.replay, keep)
         return batches.work_of_load(session, self.card.source, stream, self.partition)
 
     def _is_due(self, session: Session, stream: StreamCard, work: Work) -> bool:
@@ -267,6 +290,8 @@ class _Load:
         report = loader.report
         complete = work.complete and self.limit is None
         loader.prepare(replace=work.replace, delete_loads=work.delete_loads, complete=complete)
+        if work.note is not None:
+            report.warnings.append(work.note)
         report.batches = len(work.batches)
         report.superseded = len(work.batches) - len(work.read)
 
