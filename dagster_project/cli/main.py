@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "quarantine": "dagster_project.cli.inspect:quarantine",
     "state": "dagster_project.cli.inspect:state",
     "loads": "dagster_project.cli.inspect:loads",
+    "landing": "dagster_project.cli.landing:landing",
     "dbt": "dagster_project.cli.platform:dbt",
     "dev": "dagster_project.cli.platform:dev",
     "world": "dagster_project.cli.platform:world",
