@@ -64,8 +64,8 @@ soak: install-dev ## the long matrices that make test leaves out
 	@.venv/bin/pytest tests/soak
 
 .PHONY: bench
-bench: ## the benchmark programs, as text (JSON=1: as JSON)
-	@$(INSTALL) --with bench && for program in benchmarks/[a-z]*.py; do .venv/bin/python $$program $(if $(JSON),--json) || exit 1; done
+bench: install ## measure loads, starts and runs (JSON=1: as JSON; NAMES="load_rest make_run", REPEAT=5)
+	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) $(NAMES)
 
 .PHONY: hooks
 hooks: install-dev ## run the checks before every commit
