@@ -31,7 +31,7 @@ def bindery() -> dg.Definitions:
         load_dbt(get_settings()),
         dg.Definitions(
             resources={"platform": platform, "warehouse": Warehouse(platform=platform)},
-            executor=executor(),
+            executor=executor(get_settings().environment),
             jobs=[
                 dg.define_asset_job(
                     "pipeline_with_scraping",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import click
@@ -33,19 +34,43 @@ def dev(port: int, code_only: bool) -> None:
     run_dev(settings, port=port, code_only=code_only)
 
 
-@click.group()
-def dbt() -> None:
-    """Look after what the platform knows of the dbt project."""
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def dbt(arguments: tuple[str, ...]) -> None:
+    """Run dbt on the platform's project and database: `bindery dbt build --select staging`. `parse` makes its manifest.
 
+    Everything after `dbt` is dbt's own; which project, which database and which role are filled in.
+    """
+    import subprocess
 
-@dbt.command()
-def parse() -> None:
-    """Parse the dbt project and put its manifest where the code location reads it. Connects to nothing."""
-    from dagster_project.dbt_assets.program import prepare
+    from dagster_project.dbt_assets import program
     from dagster_project.settings import get_settings
 
-    prepare(get_settings(), force=True)
-    click.echo("parsed: target/manifest.json is current")
+    settings = get_settings()
+    if arguments == ("parse",):
+        program.prepare(settings, force=True)
+        click.echo("parsed: target/manifest.json is current")
+        return
+    with program.work_folder(settings, None) as folder:
+        words = list(arguments)
+        if not {"--version", "--help", "-h"}.intersection(words):
+            words += program.project_options(settings, folder)
+        try:
+            done = subprocess.run(
+                [str(settings.dbt_path), *words],
+                env=program.environment(settings, None),
+                cwd=settings.dbt_project_dir,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise program.DbtError(program.missing_program(settings)) from error
+        kept = settings.data_dir / "dbt" / "docs"
+        if done.returncode == 0 and words[:2] == ["docs", "generate"]:
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in ("index.html", "catalog.json", "manifest.json"):
+                shutil.copyfile(folder / name, kept / name)
+            click.echo(f"the pages are in {kept}")
+    raise SystemExit(done.returncode)
 
 
 @click.group()

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import dagster as dg
 
+from dagster_project.execution.compute import COMPUTE_TAG
 from dagster_project.ingest.cards.base import SourceCard
 
-COMPUTE_TAG = "bindery/compute"
-"""Tag of a step with its compute class; executors that start containers read it."""
+__all__ = [
+    "COMPUTE_TAG",
+    "fetch_job",
+    "fetch_op",
+    "landing_key",
+    "load_job",
+    "load_op",
+    "pool",
+    "raw_key",
+    "replay_job",
+]
 
 
 def landing_key(source: str) -> dg.AssetKey:

@@ -129,7 +129,9 @@ def command(settings: Settings) -> list[str]:
 def project_options(settings: Settings, target: Path) -> list[str]:
     """Give the options that say which project, which profile, and where dbt may write."""
     project = str(settings.dbt_project_dir)
-    return ["--project-dir", project, "--profiles-dir", project, "--target-path", str(target)]
+    # Also the log's folder, though it is turned off: dbt ends without a word where it can't make one.
+    places = ["--target-path", str(target), "--log-path", str(target)]
+    return ["--project-dir", project, "--profiles-dir", project, *places]
 
 
 def missing_program(settings: Settings) -> str:

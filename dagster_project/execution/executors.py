@@ -1,4 +1,4 @@
-"""Which executor runs the steps: on a laptop, processes forked from one that has the heavy modules already."""
+"""Which executor runs the steps: processes forked from one that has the heavy modules already, or containers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ MAX_CONCURRENT = 4
 """Steps at once. Fetches wait for the network and dbt for the database, so more than two cores' worth."""
 
 
-def executor() -> dg.ExecutorDefinition:
-    """Give the executor of this environment."""
+def executor(environment: str) -> dg.ExecutorDefinition:
+    """Give the executor of an environment."""
+    if environment == "docker":
+        from dagster_project.execution.docker.executor import docker_steps
+
+        return docker_steps
     return dg.multiprocess_executor.configured(
         {"max_concurrent": MAX_CONCURRENT, "start_method": {"forkserver": {"preload_modules": list(PRELOAD)}}}
     )

@@ -23,8 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     world.add_argument("--scale", type=float, default=1.0)
     world.add_argument("--seed", type=int, default=DEFAULT_SEED)
 
-    serve = commands.add_parser("serve", parents=[world], help="serve the catalogue API and the bookshop on 127.0.0.1")
+    serve = commands.add_parser("serve", parents=[world], help="serve the catalogue API and the bookshop")
     serve.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen; 0.0.0.0 in a container")
+    serve.add_argument("--drops", type=Path, help="write the rating files into <folder>/ratings first")
     serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
     serve.add_argument("--instance", default="foreground", help=argparse.SUPPRESS)
     serve.add_argument("--state", type=Path, help=argparse.SUPPRESS)
@@ -66,11 +68,15 @@ def _serve(options: argparse.Namespace, world: World) -> int:
     from dagster_project.sample.server import detach, serve
 
     try:
-        listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(options.port)
+        listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(options.port, options.host)
     except OSError as error:
-        print(f"port {options.port} on 127.0.0.1: {error.strerror}; choose another with --port", file=sys.stderr)
+        print(f"port {options.port} on {options.host}: {error.strerror}; choose another with --port", file=sys.stderr)
         return 1
     port = listener.getsockname()[1]
+    if options.drops is not None:
+        from dagster_project.sample.drops import write_drops
+
+        write_drops(options.drops, options.revision, options.scale, options.seed)
     if options.log is not None:
         detach(options.log)
     serve(
@@ -79,7 +85,7 @@ def _serve(options: argparse.Namespace, world: World) -> int:
         options.instance,
         options.state,
         lambda: print(
-            f"sample world, revision {world.revision}: http://127.0.0.1:{port}/", file=sys.stderr, flush=True
+            f"sample world, revision {world.revision}: http://{options.host}:{port}/", file=sys.stderr, flush=True
         ),
     )
     return 0

@@ -16,8 +16,8 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def bind(port: int) -> socket.socket:
-    """Return a listening socket on loopback. Port 0 takes a free one.
+def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Return a listening socket, by default on loopback. Port 0 takes a free one.
 
     Raises:
         OSError: the port is taken.
@@ -26,7 +26,7 @@ def bind(port: int) -> socket.socket:
     try:
         # Without it a port whose last connections linger in TIME_WAIT is refused for a minute after a restart.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        listener.bind((host, port))
         listener.listen(512)
     except OSError:
         listener.close()

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, Json, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_project.settings.layers import PREFIX
@@ -138,6 +138,22 @@ class Fields(BaseSettings):
     )
     dagster_home: Path | None = Field(
         default=None, description="Dagster's instance folder. By default the folder `dagster` of the data directory."
+    )
+
+    # Containers
+    project: str = Field(
+        default="bindery",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="Name of the compose project: networks, volumes and containers begin with it. Compose sets it.",
+    )
+    dagster_image: str | None = Field(
+        default=None, description="Image of runs and of steps that ask for no other. Compose sets it."
+    )
+    dbt_image: str | None = Field(default=None, description="Image of dbt's steps. Compose sets it.")
+    compute_classes: Json[dict[str, dict[str, str | float]]] | None = Field(
+        default=None,
+        description='Other sizes for compute classes, as JSON: `{"small": {"cpu": 0.5, "memory": "768MiB"}}`. '
+        "Further names make further classes.",
     )
 
     @field_validator("database_url")

@@ -5,10 +5,11 @@
 set -eu
 
 for package in apt libapt-pkg7.0 sqv perl-base debconf adduser e2fsprogs openssl util-linux mount login passwd \
-  libpam-modules libpam-modules-bin libpam-runtime libpam0g libdb5.3t64 ncurses-bin diffutils sysvinit-utils; do
+  libpam-modules libpam-modules-bin libpam-runtime libpam0g libdb5.3t64 ncurses-bin diffutils sysvinit-utils \
+  libsystemd0 libudev1 libsemanage2 libsepol2 libblkid1 libmount1 libsmartcols1; do
   dpkg --purge --force-all --no-triggers "$package" >/dev/null 2>&1 || true
 done
-rm -rf /var/lib/apt /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
+rm -rf /var/lib/apt /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /usr/share/zoneinfo \
   /usr/share/perl* /usr/share/python-wheels /usr/lib/x86_64-linux-gnu/perl* /usr/lib/*-linux-gnu/gconv /var/lib/dpkg/info/*.md5sums
 library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 for folder in ensurepip idlelib lib2to3 pydoc_data test tkinter turtledemo site-packages dist-packages; do

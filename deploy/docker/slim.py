@@ -1,7 +1,7 @@
 """Takes out of an environment what no step ever reads: the image is pulled once per host and started once per step.
 
 Runs in a throw-away build stage, with the standard library and ``strip``. What it removes is looked for, never listed
-by version: tests, headers, sources of compiled modules, debug symbols, Arrow's network parts, and copies of one file.
+by version: tests, headers, sources of compiled modules, debug symbols, copies of one file, a few modules by name.
 The bytecode of what steps import is made at the end, in a process that imports it; the rest compiles when it is
 imported, in memory, which nobody waits for. tests/docker checks that every import of a step has its bytecode.
 """
@@ -15,8 +15,15 @@ import sys
 import sysconfig
 from pathlib import Path
 
-UNUSED_SUFFIXES = {".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cpp", ".cc", ".cmake", ".a", ".map", ".mp4"}
-ARROW_NETWORK = ("libarrow_flight*", "_flight*", "libarrow_python_flight*", "libarrow_s3*", "_s3fs*", "libgandiva*")
+UNUSED_SUFFIXES = {".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cpp", ".cc", ".cmake", ".a", ".map"}
+UNUSED = (
+    # Arrow's servers and its own client for S3
+    *(f"pyarrow/{name}*" for name in ("libarrow_flight", "_flight", "libarrow_python_flight", "libarrow_s3", "_s3fs")),
+    *("lxml/objectify*", "lxml/isoschematron"),
+    *("numpy/f2py", "numpy/_core/_simd.*", "numpy/_core/_*_tests.*", "pyarrow/_pyarrow_cpp_tests*"),
+    *("sqlalchemy/testing", "zstandard/_cffi*", "dagster_webserver/webapp/build/*.mp4"),
+)
+"""What nothing of ours imports, of packages that don't come without it."""
 SMALLEST_COPY = 64 * 1024
 BYTECODE = Path("/build/bytecode")
 """Where the image's last stages find the standard library's bytecode, under its path in the image."""
@@ -41,14 +48,17 @@ def main(arguments: list[str]) -> int:
 
 
 def remove_unused(packages: Path) -> None:
-    """Remove tests, headers, sources of compiled modules, and libraries that only Arrow's servers and S3 client use."""
+    """Remove tests, headers, sources of compiled modules, and what nothing of ours imports."""
     for folder in sorted(packages.rglob("*"), reverse=True):
         # By what is in it, not by its name alone: dbt keeps macros in `tests` and in `include`.
         if folder.is_dir() and folder.name in {"tests", "test"} and any(folder.rglob("test_*.py")):
             shutil.rmtree(folder)
-    for pattern in ARROW_NETWORK:
-        for path in (packages / "pyarrow").glob(pattern):
-            path.unlink()
+    for pattern in UNUSED:
+        for path in packages.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     for path in packages.rglob("*"):
         if path.suffix in UNUSED_SUFFIXES and path.is_file():
             path.unlink()

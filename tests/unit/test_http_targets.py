@@ -163,7 +163,29 @@ def test_addresses_inside_networks_are_refused_unless_allowed(address: str, publ
 def test_loopback_goes_with_a_base_on_loopback(base: str, allowed: bool) -> None:
     for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         assert Hosts(base).allows(address) is allowed
-    assert not Hosts(base).allows("10.0.0.1")
+    assert Hosts(base).allows("10.0.0.1") is (base == "http://10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("base", "allowed"),
+    [
+        ("http://world:8080", True),
+        ("http://api.shop.internal", True),
+        ("http://nas.local", True),
+        ("http://192.168.1.5", True),
+        ("http://[fd00::5]", True),
+        ("http://local.example.org", False),
+        ("https://example.org", False),
+        ("http://localhost:8000", False),
+        ("http://93.184.216.34", False),
+    ],
+)
+def test_private_addresses_go_with_a_base_that_can_only_be_inside(base: str, allowed: bool) -> None:
+    for address in ("172.27.0.2", "10.0.0.1", "fd00::1", "::ffff:10.0.0.1"):
+        assert Hosts(base).allows(address) is allowed
+    for address in ("169.254.169.254", "fe80::1%eth0", "224.0.0.1"):
+        assert not Hosts(base).allows(address)
+    assert Hosts("http://world:8080").allows("127.0.0.1") is False
 
 
 def test_a_name_that_resolves_inside_is_refused_when_connecting(

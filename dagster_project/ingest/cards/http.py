@@ -45,7 +45,8 @@ class HttpOptions(CardModel):
     max_body: int = Field(default=256 * 1024 * 1024, gt=0)
     """Largest answer after decompression, in bytes."""
     allow_private: bool = False
-    """Whether addresses inside private networks may be asked; loopback is allowed where the base URL is one itself."""
+    """Whether addresses inside private networks may be asked. They may anyway where the base URL is inside itself: a
+    private address, a name without a dot, or one that ends in .internal, .local, .lan or .home.arpa."""
     allowed_hosts: list[str] = Field(default_factory=list)
     """Hosts (``host`` or ``host:port``) besides the base URL's own; redirects and next links elsewhere are refused.
     Credentials only ever go to the base URL's own."""

@@ -145,12 +145,12 @@ def _is_loopback(host: str) -> bool:
 
 def _is_inside(host: str) -> bool:
     """Tell whether a host can only be meant inside a network: a private address, or a name that no public DNS has."""
-    if host.endswith(INSIDE) or (host and "." not in host and ":" not in host):
-        return True
+    if not host or _is_loopback(host):
+        return False
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:
-        return False
+        return "." not in host or host.endswith(INSIDE)
 
 
 class GuardedAdapter(HTTPAdapter):

@@ -1,0 +1,60 @@
+"""``bindery secrets``: the passwords of an installation in containers.
+
+Words and options only; what is made and refused is in ``operations.first_secrets``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+ADMIN, STEPS, FRONT = Path("/run/bindery/admin"), Path("/run/bindery/secrets"), Path("/run/bindery/front")
+
+
+@click.group()
+def secrets() -> None:
+    """Make, show and add the passwords of an installation in containers."""
+
+
+@secrets.command()
+@click.option("--admin", type=click.Path(path_type=Path), default=ADMIN, show_default=True, help="For the superuser's.")
+@click.option("--steps", type=click.Path(path_type=Path), default=STEPS, show_default=True, help="For the roles'.")
+@click.option("--front", type=click.Path(path_type=Path), default=FRONT, show_default=True, help="For the proxy.")
+def init(admin: Path, steps: Path, front: Path) -> None:
+    """Make the passwords that aren't there yet; keep the others, and refuse weak ones."""
+    from dagster_project.operations.first_secrets import Folders, make
+
+    made = make(Folders(admin, steps, front))
+    click.echo(f"made {len(made)} secrets" if made else "every secret is there")
+
+
+@secrets.command()
+@click.option("--admin", type=click.Path(path_type=Path), default=ADMIN, show_default=True, help="Where they are.")
+def password(admin: Path) -> None:
+    """Print the two logins of the UI."""
+    from dagster_project.operations.first_secrets import OPERATOR, VIEWER
+
+    for name, may in ((OPERATOR, "launches, changes"), (VIEWER, "looks")):
+        try:
+            value = (admin / f"{name}_password").read_text().strip()
+        except OSError as error:
+            raise click.ClickException(f"no password yet ({error}): `docker compose up` makes it") from None
+        click.echo(f"{name:9}{value}   ({may})")
+
+
+@secrets.command(name="set")
+@click.argument("name")
+@click.option("--steps", type=click.Path(path_type=Path), default=STEPS, show_default=True, help="Where it is kept.")
+def set_(name: str, steps: Path) -> None:
+    """Keep a secret that a card refers to as {secret: NAME}; its value is read from standard input."""
+    from dagster_project.settings.secret_files import write_secret
+
+    if not name.replace("_", "").isalnum():
+        raise click.ClickException(f"{name!r}: a secret's name has letters, digits and _")
+    value = click.prompt("value", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+    if not value:
+        raise click.ClickException("the value is empty")
+    write_secret(steps / name.lower(), value)
+    click.echo(f"kept {name}; steps read it from now on")

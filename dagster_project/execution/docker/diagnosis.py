@@ -1,0 +1,92 @@
+"""Why a container ended, in words for the event log: exit code, memory, its last lines, and what to change.
+
+Knows what the engine tells of a container; asks nobody.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dagster_project.execution.compute import Compute, format_size
+
+LINES = 20
+_LINE_LENGTH = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a container ended."""
+
+    exit_code: int
+    out_of_memory: bool
+    error: str = ""
+    """The engine's own words, where it couldn't even start."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it ended by itself without an error."""
+        return self.exit_code == 0 and not self.out_of_memory and not self.error
+
+
+def death_of(state: Mapping[str, Any]) -> Death:
+    """Read how a container ended from ``State`` of its inspection."""
+    return Death(int(state.get("ExitCode") or 0), bool(state.get("OOMKilled")), str(state.get("Error") or "").strip())
+
+
+def explain(death: Death, compute: Compute, peak: int | None, log: Sequence[str], container: str) -> str:
+    """Say what happened and what to change.
+
+    Args:
+        death: How it ended.
+        compute: What the step had.
+        peak: Most memory it was seen to use, in bytes, where it is known.
+        log: Its last lines.
+        container: Name of the container.
+    """
+    parts = [f"{_what(death, compute)} Container {container}, compute class {compute}"]
+    # The kernel ends a container at its limit, so that is what it used, whatever was last measured.
+    used = compute.memory if death.out_of_memory else peak
+    parts[0] += f", peak memory {format_size(used)}." if used else "."
+    if advice := _advice(death, compute):
+        parts.append(advice)
+    if log:
+        parts.append("Its last lines:\n" + "\n".join(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:]))
+    else:
+        parts.append("It printed nothing.")
+    return "\n".join(parts)
+
+
+def _what(death: Death, compute: Compute) -> str:
+    if death.error:
+        return f"The engine couldn't start it: {death.error}."
+    if death.out_of_memory:
+        return f"It ran out of memory: the kernel ended it at its limit of {format_size(compute.memory)}."
+    if death.exit_code > 128:
+        number = death.exit_code - 128
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"It was ended from outside by {name} (exit code {death.exit_code})."
+    if death.exit_code == 0:
+        return "It ended with exit code 0 without having reported the end of its step."
+    return f"It ended with exit code {death.exit_code} without having reported the end of its step."
+
+
+def _advice(death: Death, compute: Compute) -> str:
+    if death.out_of_memory:
+        return (
+            "What to change: a larger class (`compute: {load: medium}` in the card, or the op's tag bindery/compute), "
+            "or one that may grow: {class: small, on_oom: grow}. `bindery doctor compute` proposes limits from history."
+        )
+    if death.exit_code == 137:
+        return (
+            "What to change: nothing in the step. Somebody or something sent SIGKILL: `docker kill`, the host's own "
+            "memory running out (dmesg shows it), or the engine being restarted."
+        )
+    if death.exit_code in {125, 126, 127} or death.error:
+        return f"What to change: the image {compute.image or 'of Dagster'} lacks the program, or can't be run here."
+    return ""

@@ -1,0 +1,128 @@
+"""The secrets of a new installation in containers: made once, into folders that only those mount who need them.
+
+Three folders, each a volume: ``admin`` (the database's superuser and owner, the logins as people type them), ``steps``
+(the roles' passwords, Dagster's pgpass, what sources need) and ``front`` (hashes of the logins, for the proxy). What is
+there is kept, so the command may be repeated; what is there and weak is refused. Nothing here prints a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+LEAST_LENGTH = 12
+LEAST_DIFFERENT = 6
+OPERATOR, VIEWER = "operator", "viewer"
+STEP_ROLES = ("loader", "transformer", "features", "reader", "api", "dagster")
+ADMIN_ROLES = ("owner",)
+_KNOWN = frozenset(
+    {"postgres", "password", "passw0rd", "changeme", "secret", "admin", "dagster", "bindery", "letmein", "default"}
+)
+_READ_BY_OTHERS = 0o444
+"""For what another user's container reads from a volume that only it mounts."""
+_OWN = 0o400
+_PGPASS = 0o600
+
+
+class WeakSecretError(Exception):
+    """A password is one that an attacker tries first; the message names the file and the fix."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the three kinds of secrets are."""
+
+    admin: Path
+    steps: Path
+    front: Path
+
+
+def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database: str = "dagster") -> list[str]:
+    """Make what is missing.
+
+    Args:
+        folders: Where to.
+        host: Of the database, for the connection files.
+        port: The same.
+        database: Of Dagster's storage.
+
+    Returns:
+        Names of the files that were made.
+
+    Raises:
+        WeakSecretError: A password that is there is weak.
+    """
+    made: list[str] = []
+
+    def keep(path: Path, value: str, mode: int) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return path.read_text().strip()
+        staged = path.with_name(f".{path.name}.new")
+        staged.unlink(missing_ok=True)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(value)
+            handle.flush()
+            os.fsync(handle.fileno())
+        staged.chmod(mode)
+        staged.replace(path)
+        made.append(path.name)
+        return value
+
+    def password(path: Path, mode: int = _OWN) -> str:
+        value = keep(path, secrets.token_urlsafe(24), mode)
+        refuse_weak(path, value)
+        return value
+
+    superuser = password(folders.admin / "postgres_password", _READ_BY_OTHERS)
+    keep(
+        folders.admin / "database_url",
+        f"postgresql://postgres:{quote(superuser, safe='')}@{host}:{port}/postgres",
+        _OWN,
+    )
+    for role in ADMIN_ROLES:
+        password(folders.admin / f"postgres_{role}_password")
+    roles = {role: password(folders.steps / f"postgres_{role}_password") for role in STEP_ROLES}
+    keep(folders.steps / "pgpass", f"{host}:{port}:{database}:bindery_dagster:{roles['dagster']}\n", _PGPASS)
+    logins = {name: password(folders.admin / f"{name}_password") for name in (OPERATOR, VIEWER)}
+    users = folders.front / "users.caddy"
+    if not users.exists() or not _hold(users.read_text(), logins):
+        users.unlink(missing_ok=True)
+        keep(users, "".join(f"{name} {_bcrypt(value)}\n" for name, value in logins.items()), _READ_BY_OTHERS)
+    return made
+
+
+def refuse_weak(path: Path, value: str) -> None:
+    """Refuse a password that is short, has few different characters, or is a well-known one.
+
+    Raises:
+        WeakSecretError: It is.
+    """
+    plain = value.strip().lower().rstrip("0123456789!.-_")
+    if len(value) < LEAST_LENGTH or len(set(value)) < LEAST_DIFFERENT or plain in _KNOWN:
+        raise WeakSecretError(
+            f"{path} holds a weak password (well known, or under {LEAST_LENGTH} characters, or few different ones). "
+            "Delete the file, and a strong one is made; or write a better one"
+        )
+
+
+def _bcrypt(value: str) -> str:
+    import bcrypt
+
+    return bcrypt.hashpw(value.encode(), bcrypt.gensalt(rounds=10)).decode()
+
+
+def _hold(text: str, logins: Mapping[str, str]) -> bool:
+    import bcrypt
+
+    known = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    return known.keys() == logins.keys() and all(
+        bcrypt.checkpw(value.encode(), known[name].encode()) for name, value in logins.items()
+    )
