@@ -32,8 +32,8 @@ run: install ## materialise the whole graph from the sample world (REVISION=2, S
 	@$(BINDERY) run $(if $(DEBUG),--debug)
 
 .PHONY: dev
-dev: install ## Dagster's UI on localhost:3000, with schedules and sensors, over the same database
-	@$(BINDERY) dev
+dev: install ## Dagster's UI on localhost:3000 (PORT=3001), with schedules and sensors, over the same database
+	@$(BINDERY) dev $(if $(PORT),--port $(PORT))
 
 .PHONY: prove
 prove: install ## kill -9 in the middle of a load, run again, compare the tables
