@@ -99,4 +99,5 @@ world-stop: install ## stop it
 clean: ## remove caches and build output; data (.bindery, drop) and environments stay, and it says so
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs dist
+	@if [ -f .bindery/postgres/location ]; then echo "the database's files are in $$(head -n 1 .bindery/postgres/location)"; fi
 	@echo "caches removed. Kept: .bindery and drop (your data), .venv* (make install renews them; rm -r .venv* frees the space)"

@@ -73,6 +73,11 @@ def status() -> None:
         if server.pid is not None:
             click.echo(f"listens   127.0.0.1:{server.port} (pid {server.pid})")
         click.echo(f"files     {server.data_dir}")
+        if not server.data_dir.is_relative_to(settings.data_dir.resolve()):
+            click.echo(
+                f"          not in {settings.data_dir}, which the account {settings.embedded_user!r} can't enter. "
+                f"The tables are there; to delete them stop the server and delete {server.data_dir.parent}"
+            )
         click.echo(f"log       {server.log}")
         if server.state != "running":
             raise SystemExit(1)

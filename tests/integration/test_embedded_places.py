@@ -14,11 +14,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
-from dagster_project import embedded
+from dagster_project import embedded, warehouse
+from dagster_project.cli import main
 from dagster_project.embedded import DiskFullError, EmbeddedError, binaries, cluster
 from dagster_project.embedded.home import Home
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, get_settings
 from tests.integration.embedded_places import place
 
 ROOT = os.geteuid() == 0
@@ -113,7 +115,13 @@ def test_a_data_directory_of_somebody_else_is_refused_in_words(monkeypatch: pyte
         data_dir.chmod(0o755)
 
 
-def test_under_a_closed_home_root_puts_the_cluster_elsewhere() -> None:
+def bindery_status(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(data_dir))
+    warehouse.ensure_ready(get_settings())
+    return CliRunner().invoke(main, ["db", "status"], catch_exceptions=False).output
+
+
+def test_under_a_closed_home_root_puts_the_cluster_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with place(0o700) as data_dir:
         settings = Settings(data_dir=data_dir)
         info = embedded.start(settings, durable=False)
@@ -125,6 +133,9 @@ def test_under_a_closed_home_root_puts_the_cluster_elsewhere() -> None:
         embedded.stop(settings)
         again = embedded.start(settings, durable=False)
         assert (again.data_dir, again.port) == (info.data_dir, info.port)
+        said = bindery_status(data_dir, monkeypatch)
+        assert f"files     {expected}" in said
+        assert (f"not in {data_dir}" in said) is ROOT, "who looks for the database is told where it is"
         embedded.stop(settings)
         if ROOT:
             copy = data_dir.parent / "copy"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.embedded_places import place
 from tests.run import ROOT
 
 BINDERY = Path(sys.executable).with_name("bindery")
@@ -60,11 +61,11 @@ def test_the_fence_lets_loopback_through(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_the_whole_run_contacts_nothing_but_this_machine(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    settings = {"BINDERY_DATA_DIR": str(tmp_path / "data"), "BINDERY_DROP_DIR": str(tmp_path / "drop")}
     script = '"$0" run; code=$?; "$0" world stop; "$0" db stop; exit $code'
-    tmp_path.chmod(0o755)
 
-    result = fenced(log, "/bin/sh", "-c", script, BINDERY, **settings)
+    with place() as data_dir:
+        settings = {"BINDERY_DATA_DIR": str(data_dir), "BINDERY_DROP_DIR": str(tmp_path / "drop")}
+        result = fenced(log, "/bin/sh", "-c", script, BINDERY, **settings)
 
     assert result.returncode == 0, result.stdout
     assert not lines(log, "refused"), "something tried to reach another machine"
