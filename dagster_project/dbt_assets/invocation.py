@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dagster_project.dbt_assets.log import Finished, Line, read_line, read_results
 from dagster_project.dbt_assets.manifest import Node
+from dagster_project.dbt_assets.process import Process, start
 from dagster_project.dbt_assets.program import DbtError, command, environment, missing_program, project_options
 
 if TYPE_CHECKING:
@@ -52,15 +53,12 @@ class Invocation:
             DbtError: The program isn't there.
         """
         try:
-            process = subprocess.Popen(
+            process = start(
+                self._settings,
                 self._arguments(),
-                env=environment(self._settings, self._database),
-                cwd=self._settings.dbt_project_dir,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
+                environment(self._settings, self._database),
+                self._settings.dbt_project_dir,
+                self._folder,
             )
         except FileNotFoundError as error:
             raise DbtError(missing_program(self._settings)) from error
@@ -90,9 +88,11 @@ class Invocation:
             *command(self._settings),
             "build",
             *project_options(self._settings, self._folder),
-            # Exactly the named nodes: no test comes along because of its model.
+            # Exactly the named nodes: no test comes along because of its model, and no unit test at all.
             "--indirect-selection",
             "empty",
+            "--exclude-resource-type",
+            "unit_test",
             "--select",
             *(selector(node) for node in self._nodes),
         ]
@@ -101,12 +101,10 @@ class Invocation:
 
 def selector(node: Node) -> str:
     """Give what selects one node on dbt's command line."""
-    if node.resource_type == "unit_test":
-        return f"unit_test:{node.name}"
     return "fqn:" + ".".join(node.fqn)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: Process) -> None:
     if process.stdout is not None:
         process.stdout.close()
     if process.poll() is not None:

@@ -47,7 +47,7 @@ class _Config(msgspec.Struct):
 
 
 class Node(msgspec.Struct):
-    """A model, snapshot, seed, test, unit test or source."""
+    """A model, snapshot, seed, test or source."""
 
     unique_id: str
     resource_type: str
@@ -94,12 +94,10 @@ class _Group(msgspec.Struct):
 class _File(msgspec.Struct):
     nodes: dict[str, Node]
     sources: dict[str, Node]
-    unit_tests: dict[str, Node] = {}
     groups: dict[str, _Group] = {}
 
 
 ASSETS = frozenset({"model", "snapshot", "seed"})
-TESTS = frozenset({"test", "unit_test"})
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,8 @@ class Manifest:
 
     @cached_property
     def tests(self) -> dict[str, Node]:
-        """Data tests and unit tests."""
-        return {uid: node for uid, node in self.nodes.items() if node.resource_type in TESTS}
+        """Data tests. Unit tests look at the SQL, not at data: they run when it is changed, never with a run."""
+        return {uid: node for uid, node in self.nodes.items() if node.resource_type == "test"}
 
     def parents(self, unique_id: str) -> set[str]:
         """Give the relations (sources too) that a node reads, looking through ephemeral models."""
@@ -174,7 +172,7 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, msgspec.DecodeError) as error:
         raise ManifestError(f"{path} can't be read ({error}): `bindery dbt parse` makes a new one") from error
     owners = {name: _owners(group.owner) for name, group in ((each.name, each) for each in file.groups.values())}
-    return Manifest(file.nodes | file.sources | file.unit_tests, owners)
+    return Manifest(file.nodes | file.sources, owners)
 
 
 def _owners(owner: _Owner) -> list[str]:

@@ -71,11 +71,10 @@ def check_spec(test: Node, target: Node, manifest: Manifest) -> dg.AssetCheckSpe
         for uid in sorted(manifest.parents(test.unique_id))
         if uid != target.unique_id and uid in manifest.assets
     ]
-    what = "dbt unit test" if test.resource_type == "unit_test" else "dbt test"
     return dg.AssetCheckSpec(
         check_name(test),
         asset=asset_key(target),
-        description=test.description or f"{what} in {test.original_file_path}",
+        description=test.description or f"dbt test in {test.original_file_path}",
         blocking=test.blocks,
         additional_deps=others,
     )
@@ -83,8 +82,7 @@ def check_spec(test: Node, target: Node, manifest: Manifest) -> dg.AssetCheckSpe
 
 def check_name(test: Node) -> str:
     """Name the check of a test."""
-    name = f"unit_{test.name}" if test.resource_type == "unit_test" else test.name
-    return re.sub(r"\W+", "_", name)
+    return re.sub(r"\W+", "_", test.name)
 
 
 def keys_of(nodes: Iterable[Node]) -> dict[dg.AssetKey, Node]:

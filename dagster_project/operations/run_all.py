@@ -61,6 +61,7 @@ def materialize_everything(
         How it ended; failures are in it, not raised.
     """
     from dagster_project import warehouse
+    from dagster_project.dbt_assets.process import preloaded
     from dagster_project.dbt_assets.program import prepare
     from dagster_project.execution.forks import warm_up
     from dagster_project.execution.storage import keep_connections
@@ -73,7 +74,7 @@ def materialize_everything(
     home = prepare_debug_home(settings) if rows else prepare_home(settings)
     export_environment(home.environment)
     warm_up()
-    with open_instance(home) as instance:
+    with preloaded(settings), open_instance(home) as instance:
         keep_connections(instance)
         recovered = fail_dead_runs(instance)
         repository = _repository(settings)
