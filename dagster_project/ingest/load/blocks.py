@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dagster_project.ingest.chunk import BYTES, Chunk, Column, Kind, Refused
+from dagster_project.ingest.chunk import Chunk, Column, Kind, Refused
 from dagster_project.ingest.load.proof import in_kind, join_kind
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ENOUGH = 16_384
 """Rows from which a block is worth its price."""
+BYTES = 5 * 1024 * 1024
+"""Text from which it is, however few the rows: three blocks are in memory at a time, being read, proven and copied."""
 OBJECTS = 2_000
 """Objects of a block at most: bounds how often long runs of empty pages are looked at."""
 

@@ -13,6 +13,8 @@ from dagster_project.ingest.parse.text import cut, text_size, untyped
 
 _SMALL = 16 * 1024
 """Rows below which pieces are gathered into one chunk."""
+SMALL_BYTES = 2 * 1024 * 1024
+"""Bytes below which they are: rows of hundreds of columns are large long before they are many."""
 
 
 @dataclass(slots=True)
@@ -24,16 +26,21 @@ class Piece:
     ordinals: list[int] | None = None
     refused: list[Refused] = field(default_factory=list)
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return sum(column.nbytes for column in self.columns)
+
 
 def gathered(pieces: Iterator[Piece], names: Callable[[], list[str]], first_ordinal: int) -> Iterator[Chunk]:
     """Make chunks of pieces, several small ones together."""
     waiting: list[Piece] = []
-    rows = 0
+    rows = size = 0
     given = False
     next_ordinal = first_ordinal
 
     def chunk() -> Chunk:
-        nonlocal next_ordinal, waiting, rows
+        nonlocal next_ordinal, waiting, rows, size
         refused = [refusal for piece in waiting for refusal in piece.refused]
         ordinals: list[int] | None = None
         first = next_ordinal
@@ -60,7 +67,7 @@ def gathered(pieces: Iterator[Piece], names: Callable[[], list[str]], first_ordi
             refused=refused,
             text_bytes=text_size(columns),
         )
-        waiting, rows = [], 0
+        waiting, rows, size = [], 0, 0
         return made
 
     for piece in pieces:
@@ -69,7 +76,8 @@ def gathered(pieces: Iterator[Piece], names: Callable[[], list[str]], first_ordi
             given = True
         waiting.append(piece)
         rows += piece.rows
-        if rows >= _SMALL or sum(len(each.refused) for each in waiting) >= 1000:
+        size += piece.size
+        if rows >= _SMALL or size >= SMALL_BYTES or sum(len(each.refused) for each in waiting) >= 1000:
             yield chunk()
             given = True
     if waiting or (not given and names()):

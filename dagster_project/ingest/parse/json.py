@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from dagster_project.ingest.chunk import BYTES, Chunk, Refused
+from dagster_project.ingest.chunk import Chunk, Refused
 from dagster_project.ingest.errors import CardError, DataRefusedError
 from dagster_project.ingest.parse.encoding import SAMPLE, decode_counting, detect, utf8_pieces
 from dagster_project.ingest.parse.records import RECORDS, NulBytes, chunks_of_records, records_to_chunk
@@ -22,6 +22,8 @@ from dagster_project.ingest.parse.text import cut
 
 MAX_LINE = 64 * 1024 * 1024
 _BLOCK = 1024 * 1024
+SMALL_BYTES = 2 * 1024 * 1024
+"""Lines decoded before they become columns, in bytes: dicts take seven times as much."""
 _LONGEST_INT = 4000
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -214,7 +216,7 @@ class _Lines:
         self._bytes += len(block)
         while len(self._waiting) >= RECORDS:
             yield self._chunk(RECORDS)
-        if self._bytes >= BYTES // 2:
+        if self._bytes >= SMALL_BYTES:
             yield from self.flush()
 
     def _one_by_one(self, block: bytes) -> Iterator[Chunk]:
