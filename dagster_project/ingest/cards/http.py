@@ -40,7 +40,7 @@ class HttpOptions(CardModel):
     timeout: Duration = 30.0
     """Longest silence: of connecting, and between two pieces of an answer."""
     deadline: Duration = 600.0
-    """Longest time for one answer, from its first byte to its last."""
+    """Longest time for one answer, from sending the request to the last byte."""
     http_retry: HttpRetry = HttpRetry()
     max_body: int = Field(default=256 * 1024 * 1024, gt=0)
     """Largest answer after decompression, in bytes."""

@@ -1,15 +1,14 @@
-"""Reading an answer's body: whole or not at all, within a size, a time and a ratio of decompression.
+"""Reading an answer's body: whole or not at all, within a size and a ratio of decompression.
 
-Bytes are read as they come, never more than one receive at a time, so that a server that drips can't hold a reader
-longer than the deadline. Decompression is done here in small steps: a bomb is found while it is still small.
+Bytes are read as they come, never more than one receive at a time. Decompression is done here in small steps: a bomb
+is found while it is still small. How long it may take is kept at the socket (``deadline``).
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Protocol
 
 from dagster_project.ingest.errors import SourceError
@@ -28,7 +27,7 @@ class BodyTooLarge(SourceError):
 
 
 class Truncated(Exception):
-    """The body ended too early, or took too long: the request may be tried again."""
+    """The body ended too early: the request may be tried again."""
 
 
 class Raw(Protocol):
@@ -43,24 +42,19 @@ Body = tuple[bytes, IO[bytes] | None, int]
 """The bytes, or a file that holds them (from its start), and their number."""
 
 
-def read_body(
-    raw: Raw, encoding: str, *, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
-) -> Body:
+def read_body(raw: Raw, encoding: str, *, limit: int) -> Body:
     """Read and decompress a whole body.
 
     Args:
         raw: The response; a wrong length makes it raise by itself.
         encoding: The ``Content-Encoding``.
         limit: Most bytes, after decompression.
-        seconds: Longest time for all of it.
-        clock: Tells the time.
 
     Raises:
         BodyTooLarge: Past the limit, or a decompression bomb.
-        Truncated: It ended too early or took too long.
+        Truncated: It ended too early.
         SourceError: It is compressed in a way that nobody asked for.
     """
-    deadline = clock() + seconds
     received = 0
 
     def blocks() -> Iterator[bytes]:
@@ -68,8 +62,6 @@ def read_body(
         while block := raw.read1(BLOCK, decode_content=False):
             received += len(block)
             yield block
-            if clock() > deadline:
-                raise Truncated(f"the body took longer than {seconds:g} s (`deadline`)")
 
     parts: list[bytes] = []
     spool: IO[bytes] | None = None

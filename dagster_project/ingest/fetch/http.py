@@ -25,8 +25,9 @@ from dagster_project.ingest.cards.http import HttpOptions
 from dagster_project.ingest.errors import SourceError
 from dagster_project.ingest.fetch.auth import Auth, Credentials, Fixed, basic
 from dagster_project.ingest.fetch.body import Truncated, read_body
+from dagster_project.ingest.fetch.deadline import DeadlinePassed
 from dagster_project.ingest.fetch.limiter import Breaker, Limiter, Limiters
-from dagster_project.ingest.fetch.message import Answer, Request, RequestFailed, retry_after, with_params
+from dagster_project.ingest.fetch.message import Answer, Request, RequestFailed, chain, retry_after, with_params
 from dagster_project.ingest.fetch.network import (
     ForbiddenTarget,
     GuardedAdapter,
@@ -109,7 +110,7 @@ class HttpClient:
         self._breaker = Breaker(max(10, 2 * options.http_retry.attempts), _COOL)
         self._session = requests.Session()
         self._common = {"User-Agent": user_agent(contact), "Accept-Encoding": "gzip, deflate"}
-        self._adapter = GuardedAdapter(self.hosts, CONNECTIONS)
+        self._adapter = GuardedAdapter(self.hosts, CONNECTIONS, options.deadline)
         self._retrying = Retrying(
             retry=retry_if_exception_type(_Again),
             stop=stop_after_attempt(options.http_retry.attempts),
@@ -278,8 +279,7 @@ class HttpClient:
             requests.exceptions.Timeout,
             urllib3.exceptions.HTTPError,
         ) as error:
-            self._breaker.failed(host)
-            raise _Again(f"no answer: {self._reason(error)}") from None
+            raise self._broken("no answer", error, host) from None
         except (requests.exceptions.RequestException, ValueError) as error:
             raise SourceError(f"{self.redactor.url(url)} can't be asked: {self._reason(error)}") from None
         with response:
@@ -301,15 +301,13 @@ class HttpClient:
                 response.raw,
                 answer.headers.get("Content-Encoding", ""),
                 limit=_ERROR_BODY if failed else self.options.max_body,
-                seconds=self.options.deadline,
             )
         except SourceError as error:
             if not failed:  # of a refusal the status says enough
                 raise type(error)(f"{answer.url}: {error}") from None
         except (Truncated, urllib3.exceptions.HTTPError, OSError) as error:
             if not failed:
-                self._breaker.failed(host)
-                raise _Again(f"the answer broke off: {self._reason(error)}", status=answer.status) from None
+                raise self._broken("the answer broke off", error, host, answer.status) from None
 
     def _prepare(self, request: Request, method: str, url: str, credentials: Credentials) -> requests.PreparedRequest:
         own = self.hosts.owns(url)
@@ -364,6 +362,13 @@ class HttpClient:
         self.limiters.of(host).hold(wait)
         return _Again(message, status=answer.status, wait=wait)
 
+    def _broken(self, what: str, error: BaseException, host: str, status: int | None = None) -> Exception:
+        """Say what a connection that failed means: try again, unless a try costs as much as a whole ``deadline``."""
+        self._breaker.failed(host)
+        if any(isinstance(each, DeadlinePassed) for each in chain(error)):
+            return RequestFailed(f"{host}: {self._reason(error)}, and isn't tried again now", status=status)
+        return _Again(f"{what}: {self._reason(error)}", status=status)
+
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = error.wait if isinstance(error, _Again) else 0.0
@@ -397,15 +402,9 @@ class HttpClient:
 
     def _reason(self, error: BaseException) -> str:
         """Give an error's own words: the innermost that says anything, without secrets."""
-        words = str(error)
-        inner: BaseException | None = error
-        while inner is not None:
-            following = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
-            following = following or getattr(inner, "reason", None) or inner.__cause__
-            if not isinstance(following, BaseException):
-                break
-            words = str(following) or words
-            inner = following
+        words = ""
+        for each in chain(error):
+            words = str(each) or words
         return self.redactor.text(words.rpartition("): ")[2])[:300]
 
 

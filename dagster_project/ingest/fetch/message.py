@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import email.utils
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -125,6 +125,15 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], datetime] = lambda
     if until is None:
         return None
     return max(0.0, (until - (_http_date(headers.get("Date", "")) or now())).total_seconds())
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and, one after another, those that it wraps: the innermost is what happened."""
+    inner: Any = error
+    while isinstance(inner, BaseException):
+        yield inner
+        following = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
+        inner = following or getattr(inner, "reason", None) or inner.__cause__
 
 
 def _http_date(text: str) -> datetime | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
@@ -20,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util import connection as connecting
 
 from dagster_project.ingest.errors import SourceError
+from dagster_project.ingest.fetch.deadline import TimedConnection
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -156,21 +158,33 @@ def _is_inside(host: str) -> bool:
 class GuardedAdapter(HTTPAdapter):
     """A transport of ``requests`` that connects to allowed addresses only. Retries are the client's matter."""
 
-    def __init__(self, hosts: Hosts, connections: int) -> None:
+    def __init__(self, hosts: Hosts, connections: int, deadline: float) -> None:
+        """Make a transport.
+
+        Args:
+            hosts: Those that are allowed.
+            connections: Most that are kept open to one host.
+            deadline: Seconds for one answer, from the request to its last byte.
+        """
         self._hosts = hosts
+        self._deadline = deadline
         super().__init__(pool_connections=8, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Make the pool manager whose connections are guarded."""
-        hosts = self._hosts
+        hosts, deadline = self._hosts, self._deadline
 
-        class PlainConnection(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return _connect(self, hosts)
+        class PlainConnection(TimedConnection):
+            seconds = deadline
 
-        class TlsConnection(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
-                return _connect(self, hosts)
+                return _connect(self, hosts, deadline)
+
+        class TlsConnection(TimedConnection, HTTPSConnection):
+            seconds = deadline
+
+            def _new_conn(self) -> socket.socket:
+                return _connect(self, hosts, deadline)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = PlainConnection
@@ -182,8 +196,9 @@ class GuardedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
 
 
-def _connect(connection: HTTPConnection, hosts: Hosts) -> socket.socket:
-    """Resolve, check, and connect to an address that was checked."""
+def _connect(connection: HTTPConnection, hosts: Hosts, seconds: float) -> socket.socket:
+    """Resolve, check, and connect to an address that was checked; a name with many is given up after ``seconds``."""
+    until = time.monotonic() + seconds
     try:
         found = socket.getaddrinfo(connection._dns_host, connection.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
@@ -206,6 +221,8 @@ def _connect(connection: HTTPConnection, hosts: Hosts) -> socket.socket:
             )
         except OSError as error:
             failure = error
+            if time.monotonic() >= until:
+                break
             continue
         if not hosts.allows(str(sock.getpeername()[0])):
             sock.close()
