@@ -7,6 +7,7 @@ import pytest
 from dagster_project.ingest.cards.http import HttpOptions
 from dagster_project.ingest.errors import SourceError
 from dagster_project.ingest.fetch.auth import Credentials, Fixed
+from dagster_project.ingest.fetch.document import brief, read_document
 from dagster_project.ingest.fetch.http import HttpClient
 from dagster_project.ingest.fetch.redact import Redactor
 from tests.integration.hostile_server import Asked, HostileServer, Reply
@@ -21,9 +22,46 @@ def redactor() -> Redactor:
     return made
 
 
-@pytest.mark.parametrize("form", [SECRET, "s3cr%26t%20value%2F%C3%BC", "s3cr%26t+value%2F%C3%BC"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(SECRET, id="itself"),
+        pytest.param("s3cr%26t%20value%2F%C3%BC", id="percent"),
+        pytest.param("s3cr%26t%20value%2f%c3%bc", id="percent in lower case"),
+        pytest.param("s3cr%26t+value%2F%C3%BC", id="form"),
+        pytest.param("s3cr&t value\\/\\u00fc", id="JSON by PHP"),
+        pytest.param("s3cr&t value/\\u00fc", id="JSON by Python"),
+        pytest.param("s3cr&amp;t value/ü", id="HTML"),
+        pytest.param("s3cr&t value/\ufffd", id="Latin-1 read as UTF-8"),
+    ],
+)
 def test_every_form_of_a_secret_is_hidden(redactor: Redactor, form: str) -> None:
     assert redactor.text(f"before <{form}> and {form} after") == "before <***> and *** after"
+
+
+def test_what_a_library_quotes_is_hidden() -> None:
+    redactor = Redactor()
+    value = redactor.add('two\nlines "of" it')
+    assert redactor.text(f"wrong: {value!r}") == "wrong: '***'"
+    assert redactor.text('{"a": "two\\nlines \\"of\\" it"}') == '{"a": "***"}'
+
+
+@pytest.mark.parametrize("before", range(150, 205))
+def test_a_secret_is_hidden_before_the_text_is_cut(redactor: Redactor, before: int) -> None:
+    start = redactor.start(b"x" * before + SECRET.encode() + b"y" * 5000)
+    assert start.startswith("x" * 150)
+    assert len(start) == 200
+    assert "s3cr" not in start
+
+
+def test_many_secrets_dont_push_half_a_one_into_sight(redactor: Redactor) -> None:
+    for padding in range(30):
+        assert "s3c" not in redactor.start(b"p" * padding + SECRET.encode() * 400)
+
+
+@pytest.mark.parametrize("there", range(4, len(SECRET)))
+def test_an_answer_that_ends_within_a_secret_doesnt_show_its_beginning(redactor: Redactor, there: int) -> None:
+    assert redactor.start(f"your token {SECRET[:there]}".encode()) == "your token ***"
 
 
 def test_the_longer_of_two_secrets_goes_first() -> None:
@@ -65,7 +103,8 @@ def test_headers_lose_secrets(redactor: Redactor) -> None:
 
 
 def test_a_concealed_state_is_revealed_in_another_process(redactor: Redactor) -> None:
-    state = {"request": {"url": f"https://h.org/?t={SECRET}", "n": 1}, "list": [SECRET, None, 2.5]}
+    quoted = "s3cr%26t+value%2F%C3%BC"
+    state = {"request": {"url": f"https://h.org/?t={quoted}", "n": 1}, "list": [SECRET, None, 2.5]}
     hidden = redactor.conceal(state)
     assert "s3cr" not in str(hidden)
     other = Redactor()
@@ -100,3 +139,25 @@ def test_no_secret_in_any_failure() -> None:
     for message in messages:
         assert "tok-en" not in message
         assert "k-e-y" not in message
+
+
+@pytest.mark.parametrize("before", range(180, 202, 3))
+def test_a_refusal_and_what_isnt_json_show_no_beginning_of_a_secret(redactor: Redactor, before: int) -> None:
+    body = b"x" * before + SECRET.encode() + b"y" * 500
+    with (
+        HostileServer(lambda _: Reply(400, body)) as server,
+        HttpClient(HttpOptions(), server.url, contact="me", redactor=redactor) as http,
+    ):
+        refusal = str(http.refusal(http.get(server.url)))
+    with pytest.raises(SourceError) as caught:
+        read_document(body, "https://h.org/", redactor=redactor)
+    for message in (refusal, str(caught.value)):
+        assert "xxx" in message
+        assert "s3c" not in message
+        assert redactor.text(message) == message
+
+
+def test_values_that_arent_what_they_should_be_are_shown_whole_or_not_at_all() -> None:
+    assert brief({"next": SECRET}) == repr({"next": SECRET})
+    assert brief("x" * 90 + SECRET) == "text of 106 characters"
+    assert brief({"next": "x" * 90 + SECRET}) == "object of 116 characters"

@@ -62,7 +62,7 @@ def test_redirects_are_followed_with_credentials_on_the_own_host(server: Hostile
 def test_another_host_is_refused_without_a_word_to_it(server: HostileServer, other: HostileServer) -> None:
     with (
         client(server) as http,
-        pytest.raises(ForbiddenTarget, match=r"redirects leads to .*add it to `allowed_hosts`"),
+        pytest.raises(ForbiddenTarget, match=r"the redirect of .* leads to .*add it to `allowed_hosts`"),
     ):
         http.get(f"{server.url}/to?url={other.url}/x")
     assert other.asked == []

@@ -17,8 +17,9 @@ import jmespath
 import msgspec
 
 from dagster_project.ingest.errors import SourceError
+from dagster_project.ingest.fetch.redact import Redactor
 
-_SHOWN = 200
+_BRIEF = 100  # characters
 _KEYS = 20
 _LONGEST_INT = 4000  # digits; int() refuses more
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -39,8 +40,14 @@ def decode(data: bytes, charset: str | None = None) -> Any:
         return json.loads(_text(data, charset), parse_float=Decimal, parse_int=_whole)
 
 
-def read_document(data: bytes, url: str, content_type: str = "") -> Any:
+def read_document(data: bytes, url: str, content_type: str = "", redactor: Redactor | None = None) -> Any:
     """Decode an answer that should be JSON.
+
+    Args:
+        data: The answer.
+        url: Where it came from, without secrets.
+        content_type: As the source said.
+        redactor: Knows the secrets that an answer which isn't JSON may show.
 
     Raises:
         SourceError: It isn't, with what it looks like instead.
@@ -49,7 +56,7 @@ def read_document(data: bytes, url: str, content_type: str = "") -> Any:
     try:
         return decode(data, charset.group(1) if charset else None)
     except (ValueError, RecursionError, LookupError) as error:
-        start = _text(data[: _SHOWN * 4], None, "replace")[:_SHOWN].strip()
+        start = (redactor or Redactor()).start(data, decode=lambda first: _text(first, None, "replace"))
         if not data.strip():
             raise SourceError(f"{url} answered with an empty body instead of JSON") from None
         if _HTML.match(data) or "html" in content_type:
@@ -111,6 +118,12 @@ def read_lines(stream: IO[bytes]) -> Iterator[Any]:
             yield decode(line)
         except (ValueError, RecursionError, LookupError):
             yield None
+
+
+def brief(value: Any) -> str:
+    """Write a value for a message: whole or not at all, as half a secret in it wouldn't be known for one."""
+    text = repr(value)
+    return text if len(text) <= _BRIEF else f"{_kind(value)} of {len(text)} characters"
 
 
 def _has(document: Any, path: str) -> bool:

@@ -182,7 +182,7 @@ class HttpClient:
             404: "nothing is there: see `path` in the card, or set `not_found: ignore`",
         }
         hint = hint or hints.get(answer.status, "")
-        body = self.redactor.text(answer.start())
+        body = self.redactor.start(answer.content)
         return SourceError(
             f"{answer.url} answered {answer.status}" + (f": {hint}" if hint else "") + (f" ({body!r})" if body else "")
         )
@@ -242,7 +242,7 @@ class HttpClient:
 
     def _redirected(self, answer: Answer, method: str, url: str, request: Request) -> tuple[str, str]:
         target = self.hosts.upgrade(join_url(url, answer.headers["Location"]))
-        self._check(target, f"{answer.url} redirects")
+        self._check(target, f"the redirect of {answer.url}")
         if answer.status in {301, 302, 303} and method == "POST":
             method = "GET"
         if method == "POST" and not self.hosts.owns(target):

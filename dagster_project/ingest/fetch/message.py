@@ -93,10 +93,6 @@ class Answer:
         self.file.seek(0)
         return self.file
 
-    def start(self, size: int = 200) -> str:
-        """Give the first characters of the body, for messages."""
-        return self.content[: size * 4].decode("utf-8", "replace")[:size].strip()
-
     def close(self) -> None:
         """Let go of a large body."""
         if self.file is not None:

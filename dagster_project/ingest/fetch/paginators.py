@@ -17,6 +17,7 @@ from requests.utils import parse_header_links
 
 from dagster_project.ingest.cards import rest as cards
 from dagster_project.ingest.errors import SourceError
+from dagster_project.ingest.fetch.document import brief
 from dagster_project.ingest.fetch.message import Request
 from dagster_project.ingest.fetch.network import join_url
 
@@ -131,7 +132,7 @@ class JsonLink(_Stepping):
         if link is None or link == "" or link is False:
             return None
         if not isinstance(link, str):
-            raise SourceError(f"{page.url}: the next URL at `{self._path}` is no text: {str(link)[:100]}")
+            raise SourceError(f"{page.url}: the next URL at `{self._path}` is no text: {brief(link)}")
         return self._link(page, link)
 
 
@@ -309,7 +310,7 @@ def _whole(value: Any, what: str, page: Page) -> int:
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise SourceError(f"{page.url}: `{what}` should lead to a whole number, got {str(value)[:100]!r}") from None
+        raise SourceError(f"{page.url}: `{what}` should lead to a whole number, got {brief(value)}") from None
 
 
 def _with(body: Any, path: list[str], value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.ingest.cards.rest import Parent, RestStream
 from dagster_project.ingest.errors import SourceError
-from dagster_project.ingest.fetch.document import Field, Records, read_document, read_lines
+from dagster_project.ingest.fetch.document import Field, Records, brief, read_document, read_lines
 
 if TYPE_CHECKING:
     from dagster_project.ingest.fetch.session import StreamBatch
@@ -60,7 +60,7 @@ def parents_of(child: StreamBatch, card: Parent, parent: RestStream, batch_ids: 
                 continue
             if isinstance(value, bool | list | dict):
                 raise SourceError(
-                    f"`parent.field: {card.field}` of {parent.name!r} leads to {str(value)[:100]!r}: it should be a "
+                    f"`parent.field: {card.field}` of {parent.name!r} leads to {brief(value)}: it should be a "
                     "text or a number"
                 )
             text = str(value)
@@ -84,7 +84,9 @@ def _records(child: StreamBatch, parent: RestStream, batch_id: int) -> Iterator[
             if parent.format == "jsonl":
                 yield from read_lines(body)
             else:
-                yield from records.of(read_document(body.read(), landed.origin), landed.origin)
+                yield from records.of(
+                    read_document(body.read(), landed.origin, redactor=session.redactor), landed.origin
+                )
 
 
 def _plain(value: Any) -> Any:

@@ -415,5 +415,5 @@ class _Crawl:
         limiter.interval = eased if eased > wanted + 0.01 else wanted
 
     def _count(self, word: str, url: str) -> None:
-        if self.tally.add(word, url) and word == "gone":
+        if self.tally.add(word, self.client.redactor.url(url)) and word == "gone":
             self.figures.not_found += 1
