@@ -24,13 +24,13 @@ TABLES = {
     "gutenberg__books": "id bigint primary key, title text, authors jsonb, translators jsonb, editors jsonb, "
     "subjects jsonb, bookshelves jsonb, languages jsonb, summaries jsonb, formats jsonb, copyright boolean, "
     "media_type text, download_count bigint, issued date, updated_at timestamptz, withdrawn boolean",
-    "bookshop__products": "url text primary key, upc text, title text, author text, publisher text, year bigint, "
+    "bookshop__products": "url text, upc text primary key, title text, author text, publisher text, year bigint, "
     "language text, pages bigint, category text, price numeric, currency text, availability text, stock bigint, "
     "stars bigint, description text, cover_url text",
     "uploads__ratings": "user_id bigint, book_id bigint, rating bigint, rated_at timestamptz, "
     "primary key (user_id, book_id)",
 }
-KEYS = {"gutenberg__books": ["id"], "bookshop__products": ["url"], "uploads__ratings": ["user_id", "book_id"]}
+KEYS = {"gutenberg__books": ["id"], "bookshop__products": ["upc"], "uploads__ratings": ["user_id", "book_id"]}
 
 
 @dataclass
