@@ -87,7 +87,9 @@ class EngineProxy:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await self._exchange(port, reader, writer, seen)
         except Refused as refused:
-            self._note(port, seen, refused)
+            # That something isn't there is no breach; clients ask after what has ended all the time.
+            if refused.status is not HTTPStatus.NOT_FOUND:
+                self._note(port, seen, refused)
             await self._answer(reader, writer, refused, bodiless=bool(seen) and seen[0].method == "HEAD")
         except (ConnectionError, TimeoutError):
             pass  # the client is gone, or takes nothing
