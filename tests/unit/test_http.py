@@ -169,6 +169,26 @@ def test_a_retry_after_that_says_nothing_is_ignored() -> None:
     assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["9" * 20, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"],
+    ids=["seconds", "more than a number holds", "date", "date past all"],
+)
+def test_a_retry_after_beyond_all_calendars_is_a_year(serve: Serve, said: str) -> None:
+    server = serve([Reply(429, headers={"Retry-After": said})])
+    with client(server) as http, pytest.raises(RequestFailed, match="asks to wait until") as caught:
+        http.get(server.url)
+    assert caught.value.retry_at is not None
+    assert caught.value.retry_at.year <= datetime.now(UTC).year + 2
+
+
+@pytest.mark.parametrize(
+    "said", ["\xb2", "-5", "1e9", "Fri, 31 Dec 99999999999999999999 23:59:59 GMT", "Fri, 31 Dec 0"]
+)
+def test_a_retry_after_that_is_neither_number_nor_date_is_ignored(said: str) -> None:
+    assert retry_after({"Retry-After": said}) is None
+
+
 def test_a_post_is_not_repeated_unless_it_is_a_query(serve: Serve) -> None:
     server = serve([Reply(500), OK])
     with client(server) as http:

@@ -14,6 +14,8 @@ from requests.structures import CaseInsensitiveDict
 
 from dagster_project.ingest.errors import TransientSourceError
 
+_YEAR = 366 * 86400.0
+
 
 class RequestFailed(TransientSourceError):
     """A request failed in a way that may pass, and trying again didn't help or wasn't allowed."""
@@ -110,17 +112,18 @@ class Answer:
 def retry_after(headers: Mapping[str, str], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
     """Give the seconds that a ``Retry-After`` (seconds or HTTP date, RFC 9110) asks to wait; None where it says none.
 
-    A date is measured against the answer's own ``Date``, so that clocks that differ don't make us early.
+    A date is measured against the answer's own ``Date``, so that clocks that differ don't make us early. More than a
+    year is a year: longer is meant by nobody, and dates end somewhere.
     """
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None
-    if text.isdigit():
-        return float(text)
+    if text.isascii() and text.isdigit():
+        return min(float(text), _YEAR)
     until = _http_date(text)
     if until is None:
         return None
-    return max(0.0, (until - (_http_date(headers.get("Date", "")) or now())).total_seconds())
+    return min(_YEAR, max(0.0, (until - (_http_date(headers.get("Date", "")) or now())).total_seconds()))
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -135,7 +138,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 def _http_date(text: str) -> datetime | None:
     try:
         found = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
