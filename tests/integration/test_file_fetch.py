@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,85 @@ def test_an_unreadable_file_is_named_and_the_others_land(
         fetch(runtime, card())
     monkeypatch.undo()
     assert contents(runtime) == [[("open.csv", b"y")]]
+
+
+def test_a_name_that_isnt_utf8_is_reported_and_the_others_land(runtime: Runtime, drop: Path) -> None:
+    put(drop, "good.csv", "y")
+    put(drop, "sub/also.csv", "z")
+    for path in (os.fsencode(drop) + b"/\xff\x1b[31m.csv", os.fsencode(drop) + b"/sub/\xe9.csv"):
+        with open(path, "wb") as file:
+            file.write(b"x")
+    for _ in range(2):  # the second time too, when there is nothing else to land
+        with pytest.raises(
+            SourceError, match=r"/inbox/\\xff\\x1b\[31m\.csv: its name isn't UTF-8: rename it"
+        ) as caught:
+            fetch(runtime, card())
+        assert r"sub/\xe9.csv" in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert not caught.value.transient
+    assert contents(runtime) == [[("good.csv", b"y"), ("sub/also.csv", b"z")]]
+    assert [landed.origin for landed in announce_arrivals(card(source="sensed"), runtime)] == [
+        "good.csv",
+        "sub/also.csv",
+    ]
+
+
+def test_links_in_circles_out_of_the_folder_and_to_nowhere_are_said(
+    runtime: Runtime, drop: Path, tmp_path: Path
+) -> None:
+    put(drop, "good.csv", "y")
+    (drop / "self.csv").symlink_to(drop / "self.csv")
+    (drop / "one.csv").symlink_to("two.csv")
+    (drop / "two.csv").symlink_to("one.csv")
+    (drop / "gone.csv").symlink_to("nothing")
+    (drop / "out.csv").symlink_to(put(tmp_path / "secret", "s.csv", "secret"))
+    (drop / "up").symlink_to("..")
+    report = fetch(runtime, card())
+    assert contents(runtime) == [[("good.csv", b"y")]]
+    assert sorted(report.warnings) == [
+        "passed over: gone.csv: a link that leads nowhere (No such file or directory)",
+        "passed over: one.csv, self.csv, two.csv: a link that leads nowhere (Too many levels of symbolic links)",
+        "passed over: out.csv: a link that leads out of the folder",
+    ]
+
+
+def test_a_folder_that_cant_be_read_is_said_and_nothing_counts_as_deleted(
+    runtime: Runtime, drop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(drop, "good.csv", "y")
+    put(drop, "locked/x.csv", "x")
+    real = os.scandir
+
+    def refuse(path: Any) -> Any:  # root may read everything, so chmod proves nothing
+        if str(path).endswith(refused):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    refused = "locked"
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = fetch(runtime, card(), full_refresh=True)
+    assert report.warnings == ["passed over: locked/: the folder can't be read (Permission denied)"]
+    with runtime.connect() as connection:
+        batch = LandingLog(connection).newest_sealed("files", "s", "")
+        assert batch is not None
+        assert batch.stats["complete"] is False
+    refused = "inbox"
+    with pytest.raises(SourceError, match=r"inbox/: the folder can't be read \(Permission denied\)"):
+        fetch(runtime, card())
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 5000])
+def test_a_path_that_cant_be_is_the_cards_fault(runtime: Runtime, path: str) -> None:
+    with pytest.raises(CardError, match="can't be looked at"):
+        fetch(runtime, card(path=path))
+
+
+@pytest.mark.parametrize("when", [2**62, -(2**62)])
+def test_a_time_that_no_calendar_has_is_none(runtime: Runtime, drop: Path, when: int) -> None:
+    put(drop, "good.csv", "y")
+    found = next(find_files(drop, ["*"]))
+    assert replace(found, mtime_ns=when * 1000).meta["modified_at"] is None
+    assert replace(found, mtime_ns=when * 1000).age() > 0
 
 
 def test_a_killed_fetch_goes_on_with_the_next_file(runtime: Runtime, drop: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster_project.ingest.cards.file import FileSourceCard, FileStream
 from dagster_project.ingest.errors import CardError, IngestError, SourceError
-from dagster_project.ingest.fetch.folder import Found, find_files, is_new
+from dagster_project.ingest.fetch.folder import Found, Passed, find_files, is_new, visible
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
 from dagster_project.ingest.fetch.waiting import give_up
 
@@ -51,11 +51,16 @@ def folder_of(card: FileSourceCard, path: str, base: Path) -> Path:
     """Give the folder of a card.
 
     Raises:
-        CardError: It is a file.
+        CardError: It is a file, or can't be looked at.
     """
-    folder = Path(path).expanduser()
-    folder = folder if folder.is_absolute() else base / folder
-    if folder.exists() and not folder.is_dir():
+    try:
+        folder = Path(path).expanduser()
+        folder = folder if folder.is_absolute() else base / folder
+        is_file = folder.exists() and not folder.is_dir()
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CardError(f"source {card.source!r}: `path: {visible(path)}` can't be looked at ({why})") from None
+    if is_file:
         raise CardError(f"source {card.source!r}: `path: {path}` is a file; name its folder and put it into `files`")
     return folder
 
@@ -76,7 +81,7 @@ class _StreamOfFiles:
         session, name = self._session, self._stream.name
         session.figures(name)
         if not self._folder.is_dir():
-            session.warn(name, f"the folder {self._folder} isn't there: no files; make it, or correct `path`")
+            session.warn(name, f"the folder {visible(self._folder)} isn't there: no files; make it, or correct `path`")
             return
         if session.full_refresh and session.limit is None and self._stream.write == "append":
             give_up(session, self._stream, session.waiting(name))
@@ -84,7 +89,9 @@ class _StreamOfFiles:
         # An open batch is taken up first: if the card has changed it is abandoned, and what it held counts as unseen.
         batch = self._open() if opened is not None else None
         last = {} if session.full_refresh else session.last_seen(name)
-        new, waiting = self._new(last)
+        passed: list[Passed] = []
+        new, waiting = self._new(last, passed)
+        unseen = self._pass_over(passed)
         if session.limit is not None:
             new = new[:1]
         for files in self._shares(new):
@@ -93,7 +100,7 @@ class _StreamOfFiles:
             batch = batch or self._open()
             with batch:
                 self._land_all(batch, files)
-                complete = session.full_refresh and session.limit is None and not (self._errors or waiting)
+                complete = session.full_refresh and session.limit is None and not (self._errors or waiting or unseen)
                 batch.seal(complete=complete)
             batch = None
         self._settle_announced(waiting)
@@ -129,15 +136,16 @@ class _StreamOfFiles:
             if found.fingerprint not in before:
                 self._land(batch, found, announced.get(found.origin))
 
-    def _new(self, last: dict[str, LandedObject]) -> tuple[list[Found], list[str]]:
+    def _new(self, last: dict[str, LandedObject], passed: list[Passed]) -> tuple[list[Found], list[str]]:
         """List the files to land, in order, and those that are too young."""
         settle = self._card.settle
-        found = list(find_files(self._folder, self._stream.files))
+        found = list(find_files(self._folder, self._stream.files, passed))
         youngest = min((each.age() for each in found if not each.seen_as(last.get(each.origin))), default=settle)
         if 0 < settle - youngest <= _PATIENCE:
             # Better to wait a moment than to leave a file to a look that may be a day away.
             time.sleep(max(settle - youngest, 0) + 0.05)
-            found = list(find_files(self._folder, self._stream.files))
+            passed.clear()
+            found = list(find_files(self._folder, self._stream.files, passed))
         new, waiting = [], []
         for each in found:
             if each.seen_as(last.get(each.origin)):
@@ -155,9 +163,9 @@ class _StreamOfFiles:
             except OSError as error:
                 self._unreadable(each, error)
         if waiting:
-            shown = ", ".join(waiting[:_SHOWN]) + (", ..." if len(waiting) > _SHOWN else "")
             self._session.warn(
-                self._stream.name, f"{len(waiting)} files may still be written and wait for the next look: {shown}"
+                self._stream.name,
+                f"{len(waiting)} files may still be written and wait for the next look: {_some(waiting)}",
             )
         if self._card.order == "modified":
             new.sort(key=lambda each: (each.mtime_ns, each.origin))
@@ -165,12 +173,25 @@ class _StreamOfFiles:
             new.sort(key=lambda each: each.origin)
         return new, waiting
 
+    def _pass_over(self, passed: list[Passed]) -> bool:
+        """Say what isn't taken; tell whether files may be missing for it."""
+        others: dict[str, list[str]] = {}
+        for each in passed:
+            if each.refused:
+                self._errors.append(f"{visible(self._folder)}/{each.name}: {each.why}")
+                self._transient = False
+            else:
+                others.setdefault(each.why, []).append(each.name)
+        for why, names in others.items():
+            self._session.warn(self._stream.name, f"passed over: {_some(names)}: {why}")
+        return any(each.unseen for each in passed)
+
     def _land(self, batch: StreamBatch, found: Found, announced: LandedObject | None) -> None:
         """Land one file, unless it can't be read or never stands still."""
         now: Found | None = found
         for _ in range(_TRIES):
             if now is None:
-                self._session.warn(self._stream.name, f"{found.origin} vanished before it could be read")
+                self._session.warn(self._stream.name, f"{visible(found.origin)} vanished before it could be read")
                 return
             found = now
             landing_id = announced.landing_id if announced and announced.fingerprint == found.fingerprint else None
@@ -193,12 +214,13 @@ class _StreamOfFiles:
                 self._unreadable(found, error)
                 return
             except SourceError as error:  # the archive's word for a file that can't be read to its end
-                self._errors.append(f"{found.path}: {error}")
+                self._errors.append(f"{visible(found.path)}: {error}")
                 return
-        self._session.warn(self._stream.name, f"{found.origin} is being written: it waits for the next look")
+        self._session.warn(self._stream.name, f"{visible(found.origin)} is being written: it waits for the next look")
 
     def _unreadable(self, found: Found, error: OSError) -> None:
-        self._errors.append(f"{found.path} can't be read ({error.strerror or error}): check its owner and permissions")
+        why = error.strerror or error
+        self._errors.append(f"{visible(found.path)} can't be read ({why}): check its owner and permissions")
         self._transient = False
 
     def _settle_announced(self, waiting: list[str]) -> None:
@@ -210,6 +232,10 @@ class _StreamOfFiles:
         for landed in log.announced(self._session.card.source, self._stream.name):
             if landed.origin not in waiting and landed.landing_id is not None:
                 log.mark_failed(landed.landing_id, "the file is gone, unchanged or unreadable")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(visible, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _literal(origin: str) -> str:

@@ -22,6 +22,8 @@ from dagster_project.ingest.landing.model import LandedObject
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".swp", ".filepart", "~")
 """Ends of names that programs give to files they are still writing."""
 _BLOCK = 1024 * 1024
+_ESCAPED = 0xDC00
+"""Python reads a byte of a name that isn't UTF-8 as the character of this number plus the byte's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,11 @@ class Found:
     @property
     def meta(self) -> dict[str, Any]:
         """What is kept with the landed file."""
-        modified = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
-        return {"mtime_ns": self.mtime_ns, "size": self.size, "modified_at": modified.isoformat()}
+        try:
+            modified = datetime.fromtimestamp(self.mtime_ns / 1e9, UTC).isoformat()
+        except (ValueError, OverflowError, OSError):
+            modified = None  # a time that no calendar has: some file systems keep any number
+        return {"mtime_ns": self.mtime_ns, "size": self.size, "modified_at": modified}
 
     def seen_as(self, landed: LandedObject | None) -> bool:
         """Tell whether a landed file is of this very observation, going by time and size alone."""
@@ -57,38 +62,91 @@ class Found:
         return age if age >= -60 else float("inf")
 
 
-def find_files(folder: Path, patterns: Iterable[str]) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Something that a stream would want and that isn't taken."""
+
+    name: str
+    """Path below the folder, for messages."""
+    why: str
+    refused: bool = False
+    """Whether it is a file whose rows are missing now, rather than something that never was one."""
+    unseen: bool = False
+    """Whether files may be missing behind it."""
+
+
+def find_files(folder: Path, patterns: Iterable[str], passed: list[Passed] | None = None) -> Iterator[Found]:
     """Find the regular files that match, below the folder and nowhere else.
 
     Dot files, unfinished files and links that lead out of the folder are passed over; so is what vanishes meanwhile.
+
+    Args:
+        folder: Where to look.
+        patterns: What to look for.
+        passed: Gets what matches, or may hide what does, and isn't given.
     """
     wanted = [_regex(pattern) for pattern in patterns]
+    passed = passed if passed is not None else []
     root = folder.resolve()
-    for path in _walk(root):
+    for path in _walk(root, root, passed):
         origin = path.relative_to(root).as_posix()
         if not any(regex.fullmatch(origin) for regex in wanted):
             continue
         try:
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                continue
             facts = path.stat()
-        except OSError:
+        except OSError as error:
+            if path.is_symlink():
+                passed.append(Passed(visible(origin), f"a link that leads nowhere ({error.strerror})"))
+            elif not isinstance(error, FileNotFoundError):
+                passed.append(Passed(visible(origin), f"it can't be looked at ({error.strerror})", refused=True))
             continue
-        if stat.S_ISREG(facts.st_mode):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            passed.append(Passed(visible(origin), "a link that leads out of the folder"))
+        elif not stat.S_ISREG(facts.st_mode):
+            continue
+        elif not _is_text(origin):
+            passed.append(Passed(visible(origin), "its name isn't UTF-8: rename it", refused=True))
+        else:
             yield Found(path, origin, facts.st_size, facts.st_mtime_ns)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def visible(name: str | Path) -> str:
+    """Write a name for a message: what a terminal would act upon, and bytes that aren't text, as escapes."""
+    return "".join(map(_visible, str(name)))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    if _ESCAPED <= ord(character) <= _ESCAPED + 0xFF:
+        return f"\\x{ord(character) - _ESCAPED:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _is_text(name: str) -> bool:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _walk(folder: Path, root: Path, passed: list[Passed]) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        name = "" if folder == root else visible(folder.relative_to(root).as_posix()) + "/"
+        passed.append(Passed(name, f"the folder can't be read ({error.strerror})", refused=not name, unseen=True))
         return
     for entry in entries:
         if entry.name.startswith((".", "~$")) or entry.name.lower().endswith(UNFINISHED):
             continue
         # Links to folders aren't followed: they may lead out, or in circles.
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+            yield from _walk(Path(entry.path), root, passed)
         else:
             yield Path(entry.path)
 

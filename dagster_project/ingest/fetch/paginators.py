@@ -20,6 +20,7 @@ from dagster_project.ingest.errors import SourceError
 from dagster_project.ingest.fetch.document import brief
 from dagster_project.ingest.fetch.message import Request
 from dagster_project.ingest.fetch.network import join_url
+from dagster_project.ingest.fetch.unpaged import absent, listed
 
 PAGES = 1_000_000
 """Pages of one paginator after which something is wrong, whatever the pages say."""
@@ -69,11 +70,15 @@ class Paginator(Protocol):
         ...
 
 
-class _Stepping:
+class Stepping:
     """What all paginators share: the request given last is all there is to remember, and a number of steps."""
 
     warning: str | None = None
     """What a person should know about how it ended."""
+    unpaged: str | None = None
+    """Why the first page may not be the only one, though it says nothing of another."""
+    paged = False
+    """Whether a second page was asked for."""
 
     def __init__(self) -> None:
         self._request = PageRequest("")
@@ -90,7 +95,7 @@ class _Stepping:
             return None
         if self._step >= PAGES:
             raise SourceError(f"{page.url}: {PAGES} pages and no end; the pages don't end, or set `max_pages`")
-        self._request = following
+        self._request, self.paged = following, True
         return following
 
     def state(self) -> dict[str, Any]:
@@ -107,28 +112,41 @@ class _Stepping:
     def _follow(self, page: Page, records: int) -> PageRequest | None:
         raise NotImplementedError
 
+    def _end(self, card: cards.MayBeAbsent, records: int, what: str, there: str | None, field: str) -> None:
+        """End; where it is the first page, with records, that lacks what leads to the next one, don't be sure."""
+        if self._step == 0 and records and there is not None and card.absent == "warn":
+            self.unpaged = (
+                f"no {what} on page 1, so that only this page was read; {there}. Correct `{field}`, or say "
+                "`absent: end` in `paginator` where the source leaves it out on its last page"
+            )
+
     def _link(self, page: Page, link: str) -> PageRequest:
         # A link carries its parameters itself; a body, where there is one, is sent again.
         return PageRequest(join_url(page.url, link), body=self._request.body)
 
 
-class SinglePage(_Stepping):
+class SinglePage(Stepping):
     """One request gives everything."""
 
     def _follow(self, page: Page, records: int) -> PageRequest | None:
         return None
 
 
-class JsonLink(_Stepping):
+class JsonLink(Stepping):
     """The answer carries the next page's URL."""
 
     def __init__(self, card: cards.JsonLink) -> None:
         super().__init__()
+        self._card = card
         self._path = card.next_url_path
         self._expression = jmespath.compile(card.next_url_path)
 
     def _follow(self, page: Page, records: int) -> PageRequest | None:
         link = self._expression.search(page.document)
+        if link is None:
+            self._end(
+                self._card, records, f"URL at `{self._path}`", absent(self._expression, page.document), "next_url_path"
+            )
         if link is None or link == "" or link is False:
             return None
         if not isinstance(link, str):
@@ -136,21 +154,26 @@ class JsonLink(_Stepping):
         return self._link(page, link)
 
 
-class HeaderLink(_Stepping):
+class HeaderLink(Stepping):
     """The next page is in the ``Link`` header."""
 
     def __init__(self, card: cards.HeaderLink) -> None:
         super().__init__()
+        self._card = card
         self._rel = card.rel
 
     def _follow(self, page: Page, records: int) -> PageRequest | None:
-        for link in parse_header_links(page.headers.get("Link", "")):
+        links = parse_header_links(page.headers.get("Link", ""))
+        for link in links:
             if self._rel in link.get("rel", "").split():
                 return self._link(page, link["url"])
+        rels = {rel for link in links for rel in link.get("rel", "").split()}
+        there = f"the header `Link` has {listed(rels)}" if rels else "the answer has no header `Link`"
+        self._end(self._card, records, f"link `{self._rel}`", there, "rel")
         return None
 
 
-class PageNumber(_Stepping):
+class PageNumber(Stepping):
     """Pages are numbered; without a total an empty one is the end."""
 
     def __init__(self, card: cards.PageNumber) -> None:
@@ -172,7 +195,7 @@ class PageNumber(_Stepping):
         return self._request.with_params(**{self._card.page_param: str(number)})
 
 
-class Offset(_Stepping):
+class Offset(Stepping):
     """Records are numbered; without a total a page shorter than the limit is the end."""
 
     def __init__(self, card: cards.Offset) -> None:
@@ -197,7 +220,7 @@ class Offset(_Stepping):
         return self._request.with_params(**{self._card.offset_param: str(offset)})
 
 
-class JsonCursor(_Stepping):
+class JsonCursor(Stepping):
     """The answer carries a token for the next request, as a parameter or inside the body."""
 
     def __init__(self, card: cards.JsonCursor) -> None:
@@ -207,6 +230,9 @@ class JsonCursor(_Stepping):
 
     def _follow(self, page: Page, records: int) -> PageRequest | None:
         token = self._expression.search(page.document)
+        if token is None:
+            path = self._card.cursor_path
+            self._end(self._card, records, f"token at `{path}`", absent(self._expression, page.document), "cursor_path")
         if token is None or token == "" or token is False:
             return None
         if not isinstance(token, str | int):
@@ -216,7 +242,7 @@ class JsonCursor(_Stepping):
         return self._request.with_params(**{self._card.cursor_param: str(token)})
 
 
-class HeaderCursor(_Stepping):
+class HeaderCursor(Stepping):
     """A header of the answer carries a token for the next request."""
 
     def __init__(self, card: cards.HeaderCursor) -> None:
@@ -225,10 +251,13 @@ class HeaderCursor(_Stepping):
 
     def _follow(self, page: Page, records: int) -> PageRequest | None:
         token = page.headers.get(self._card.cursor_header)
+        if token is None:
+            there = f"the answer has the headers {listed(page.headers)}"
+            self._end(self._card, records, f"header `{self._card.cursor_header}`", there, "cursor_header")
         return self._request.with_params(**{self._card.cursor_param: token}) if token else None
 
 
-def make_paginator(card: cards.Paginator) -> _Stepping:
+def make_paginator(card: cards.Paginator) -> Stepping:
     """Make what a card's ``paginator`` asks for."""
     match card:
         case cards.SinglePage():

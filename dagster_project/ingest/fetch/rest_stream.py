@@ -21,9 +21,10 @@ from dagster_project.ingest.fetch.cursor import CursorTrack
 from dagster_project.ingest.fetch.document import Records, read_document, read_lines
 from dagster_project.ingest.fetch.http import HttpClient
 from dagster_project.ingest.fetch.message import Answer, Request
-from dagster_project.ingest.fetch.paginators import Guard, Page, PageRequest, Paginator, fingerprint_of, make_paginator
+from dagster_project.ingest.fetch.paginators import Guard, Page, PageRequest, Stepping, fingerprint_of, make_paginator
 from dagster_project.ingest.fetch.parents import ParentRecord, batches_to_read, lists_all, parents_of
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
+from dagster_project.ingest.fetch.unpaged import Ends
 
 GONE = frozenset({404, 410})
 _REFUSED = frozenset({401, 403})
@@ -88,6 +89,7 @@ class RestStreamFetch:
         self._pages = 0
         self._count = 0
         self._cut = False
+        self._ends = Ends()
 
     def run(self) -> None:
         """Fetch until nothing is left: one batch, or a second after one that was interrupted."""
@@ -110,6 +112,7 @@ class RestStreamFetch:
         """Fetch one batch; tell whether there is reason for another."""
         resume = batch.resume or {}
         self._pages, self._count, self._cut = resume.get("pages", 0), resume.get("records", 0), False
+        self._ends = Ends(**resume.get("ends", {}))
         batch.figures.records = self._count
         if self._stream.parent is not None:
             return self._children(batch, self._stream.parent, resume)
@@ -120,7 +123,10 @@ class RestStreamFetch:
         cursor = self._cursor
         if cursor is not None and self._count and not cursor.seen:
             batch.warn(f"no record has `cursor.field: {cursor.field}`: every fetch reads everything")
-        complete = not self._cut and (cursor is None or cursor.start is None)
+        # Asked for what is new, a source has often no more than one page of it.
+        if cursor is None or cursor.start is None or not cursor.param:
+            self._doubt(batch)
+        complete = not self._cut and not self._ends.short and (cursor is None or cursor.start is None)
         batch.seal(self._proposed(), complete=complete)
         return False
 
@@ -143,10 +149,17 @@ class RestStreamFetch:
                 break
             self._read(batch, _Run(resume if record.index == at else {}, record, ids))
         last = ids[-1] if ids else covered
-        complete = not self._cut and lists_all([b for b in sealed if b.batch_id in ids])
+        self._doubt(batch)
+        complete = not self._cut and not self._ends.short and lists_all([b for b in sealed if b.batch_id in ids])
         batch.seal({"parent_batch": last} if last else None, complete=complete)
         # Parents that were landed while an interrupted batch went through the earlier ones.
         return any(b.batch_id > last for b in sealed)
+
+    def _doubt(self, batch: StreamBatch) -> None:
+        """Say where the first page may not have been everything; then the batch isn't complete, nor its cursor sure."""
+        if self._ends.doubt is not None:
+            batch.warn(self._ends.doubt)
+            self._cut = True
 
     def _read(self, batch: StreamBatch, run: _Run) -> None:
         """Read one run of pages to its end or to the card's bounds."""
@@ -190,7 +203,7 @@ class RestStreamFetch:
         batch: StreamBatch,
         run: _Run,
         asked: PageRequest,
-        pager: Paginator,
+        pager: Stepping,
         guard: Guard,
         *,
         interrupted: bool,
@@ -228,6 +241,7 @@ class RestStreamFetch:
         self._pages += 1
         self._count += look.count
         batch.figures.records += look.count
+        self._ends.take(pager)
         state = self._state(run, pager, done=following is None)
         with answer:
             if look.fresh:
@@ -295,11 +309,13 @@ class RestStreamFetch:
             meta["cursor"] = {"field": self._cursor.field, "above": self._cursor.begin}
         return meta
 
-    def _state(self, run: _Run, pager: Paginator, *, done: bool) -> dict[str, Any]:
+    def _state(self, run: _Run, pager: Stepping, *, done: bool) -> dict[str, Any]:
         """Give what another process needs to go on after this page."""
         state: dict[str, Any] = {"pages": self._pages, "records": self._count, "done": done}
         if not done:
             state["pager"] = pager.state()
+        if ends := self._ends.state():
+            state["ends"] = ends
         if self._cursor is not None:
             state["cursor"] = self._cursor.state()
         if run.parent is not None:
