@@ -156,6 +156,65 @@ def test_header_cursor() -> None:
     assert walk(kind, [(page(X_Next="t1"), 1), (page(), 1)]) == ["?lang=en", "?lang=en&c=t1"]
 
 
+ON_PAGE_1 = "on page 1, so that only this page was read"
+LINK = {"type": "json_link", "next_url_path": "links.next.href"}
+TOKEN = {"type": "cursor", "cursor_path": "meta.next.token"}
+BY_HEADER = {"type": "header_cursor", "cursor_header": "X-Next"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "said"),
+    [
+        (TOKEN, page({"payload": [], "meta": {"continuation": 1}}), "`meta` has the keys [continuation]"),
+        (TOKEN, page({"payload": [], "paging": {}}), "the answer has the keys [paging, payload]"),
+        (TOKEN, page([1]), "the answer is a list"),
+        (TOKEN, page(None), "the answer is no JSON object"),
+        (TOKEN, page({"meta": "x"}), "`meta` is no JSON object"),
+        (TOKEN, page({str(n): n for n in range(10, 30)}), "[10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, ...]"),
+        (LINK, page({"links": {"self": "x"}}), "no URL at `links.next.href` on page 1"),
+        ({**LINK, "next_url_path": "links[?rel=='next'].href | [0]"}, page({"link": []}), "the keys [link]"),
+        ({**LINK, "next_url_path": "links[?rel=='next'].href | [0]"}, page({"links": [{"rel": "self"}]}), "`links` is"),
+        ({**LINK, "next_url_path": "a[0].b"}, page({"a": []}), "`a` is a list"),
+        (BY_HEADER, page([1], X_Continue="t"), "the answer has the headers [X-Continue]"),
+        ({"type": "header_link"}, page([1], Link='<?page=9>; rel="last"'), "the header `Link` has [last]"),
+        ({"type": "header_link"}, page([1]), "the answer has no header `Link`"),
+    ],
+)
+def test_a_first_page_that_mentions_no_next_one_is_doubted(kind: dict[str, Any], first: Page, said: str) -> None:
+    pager = make_paginator(card(**kind))
+    pager.first(PageRequest(BASE))
+    assert pager.next(first, 5) is None
+    assert pager.unpaged is not None
+    assert ON_PAGE_1 in pager.unpaged
+    assert said in pager.unpaged
+
+    told = make_paginator(card(**kind, absent="end"))
+    told.first(PageRequest(BASE))
+    assert told.next(first, 5) is None
+    assert told.unpaged is None, "the card says that it may"
+
+
+@pytest.mark.parametrize(
+    ("kind", "pages"),
+    [
+        (TOKEN, [(page({"meta": {"next": {"token": None}}}), 5)]),
+        (TOKEN, [(page({"meta": {"next": None}}), 5)]),
+        (TOKEN, [(page({"meta": {"next": {"token": ""}}}), 5)]),
+        (TOKEN, [(page({"meta": {}}), 0)]),
+        (TOKEN, [(page({"meta": {"next": {"token": 1}}}), 5), (page({"meta": {}}), 5)]),
+        (LINK, [(page({"links": {"next": {"href": "?page=2"}}}), 5), (page({"links": {}}), 5)]),
+        (BY_HEADER, [(page(X_Next=""), 5)]),
+        (BY_HEADER, [(page(X_Next="2"), 5), (page(), 5)]),
+        ({"type": "header_link"}, [(page(Link='<?page=2>; rel="next"'), 5), (page(), 5)]),
+    ],
+)
+def test_an_end_that_is_said_or_comes_later_is_not_doubted(kind: dict[str, Any], pages: list[tuple[Page, int]]) -> None:
+    pager = make_paginator(card(**kind))
+    pager.first(PageRequest(BASE))
+    assert [pager.next(*each) is None for each in pages] == [False] * (len(pages) - 1) + [True]
+    assert pager.unpaged is None
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -30,7 +30,15 @@ class SinglePage(CardModel):
     type: Literal["single_page"] = "single_page"
 
 
-class JsonLink(CardModel):
+class MayBeAbsent(CardModel):
+    """A paginator that follows what an answer says about the next page."""
+
+    absent: Literal["warn", "end"] = "warn"
+    """What a *first* page means that has records and doesn't mention a next one at all (``null`` does): ``warn`` of a
+    wrong path, and don't take what was read for everything; or ``end``, the source leaves it out on its last page."""
+
+
+class JsonLink(MayBeAbsent):
     """The answer carries the next page's URL."""
 
     type: Literal["json_link"]
@@ -38,7 +46,7 @@ class JsonLink(CardModel):
     """JMESPath of the next URL."""
 
 
-class HeaderLink(CardModel):
+class HeaderLink(MayBeAbsent):
     """The next page is in the ``Link`` header (RFC 8288)."""
 
     type: Literal["header_link"]
@@ -68,7 +76,7 @@ class Offset(CardModel):
     """JMESPath of the number of records; without it a page shorter than the limit ends the stream."""
 
 
-class JsonCursor(CardModel):
+class JsonCursor(MayBeAbsent):
     """The answer carries a token for the next request."""
 
     type: Literal["cursor"]
@@ -80,7 +88,7 @@ class JsonCursor(CardModel):
     """Where it goes in the JSON body of a POST (names joined by dots), instead of a parameter."""
 
 
-class HeaderCursor(CardModel):
+class HeaderCursor(MayBeAbsent):
     """A header of the answer carries a token for the next request."""
 
     type: Literal["header_cursor"]
@@ -160,7 +168,10 @@ class RestStream(StreamCard):
     format: Literal["json", "jsonl"] = "json"
     paginator: Paginator = SinglePage()
     max_pages: Number | None = None
-    """Stop after this many pages, as a bound; the stream counts as complete."""
+    """Stop after this many pages, as a bound; the stream counts as complete. Without it, more than 100,000 pages of one
+    run (of each parent, where there are parents) are an error, after which setting it lets the next fetch go on."""
+    max_empty_pages: int = Field(default=100, ge=1)
+    """Pages without records one after another, each naming a next one, after which the source counts as endless."""
     parent: Parent | None = None
     not_found: Literal["fail", "ignore"] = "fail"
     """What a 404 or 410 means: an error, or no (further) records."""
