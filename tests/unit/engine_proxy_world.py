@@ -9,9 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dagster_project.execution.engine_proxy.body import Ours
 from dagster_project.execution.engine_proxy.policy import Port
 from dagster_project.execution.engine_proxy.server import EngineProxy, Limits
+from tests.unit import engine_proxy_attacks as attacks
 from tests.unit import engine_proxy_oracle as oracle
 
 OURS = Ours(oracle.PROJECT, frozenset(oracle.IMAGES), frozenset(oracle.NETWORKS), oracle.VOLUMES)
@@ -103,3 +107,33 @@ async def world(
         upstream.close()
         # Connections that are being closed get their turn, so that none is left to the garbage collector.
         await asyncio.sleep(0.05)
+
+
+ROUND = 25
+"""Requests at once in a round of fuzzing."""
+
+
+def bombard(folder: Path, rounds: int) -> int:
+    """Send requests near allowed ones to both ports, and judge all that reaches the engine.
+
+    Returns:
+        How many messages reached it, without the proxy's own questions.
+    """
+    reached = 0
+    limits = Limits(request=0.15, linger=0.02)
+
+    @given(st.lists(attacks.raw_requests(), min_size=ROUND, max_size=ROUND), st.sampled_from(list(Port)))
+    @settings(max_examples=rounds, deadline=None)
+    def round_of(raws: list[bytes], port: Port) -> None:
+        async def story() -> None:
+            nonlocal reached
+            async with world(folder, port, limits) as w:
+                await asyncio.gather(*(w.send(raw) for raw in raws))
+                for message in w.seen:
+                    assert oracle.judge(message, port.value) == [], message
+                reached += len(w.effects)
+
+        asyncio.run(story())
+
+    round_of()
+    return reached
