@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from dagster_project.ingest.errors import DatabaseError, LandingError, TransientSourceError
+from dagster_project.ingest.fetch import rest_stream
 from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted
 from tests.integration import rest_world
 from tests.integration.rest_world import (
@@ -77,6 +78,74 @@ def test_a_wrong_source_fails_for_good_and_in_words(
     assert not report.streams["books"].sealed
     assert world.batches() == []
     assert world.sql("select status, error from bindery.batches") == [("open", report.streams["books"].error)]
+
+
+def test_empty_pages_without_an_end_are_given_up_and_more_may_be_allowed(world: World, server: HostileServer) -> None:
+    """A source that has nothing, and always a next page; or one that has a long gap before its last record."""
+
+    def answer(asked: Asked) -> Reply:
+        records = [{"id": asked.page}] if asked.page in {1, 150} else []
+        return json_reply({"results": records, "next": f"/books?page={asked.page + 1}" if asked.page < 150 else None})
+
+    server.answer = answer
+    with pytest.raises(
+        FetchFailed, match=r"100 pages one after another have no records.*page=102 would.*max_empty_pages"
+    ):
+        world.fetch(make_card(server.url))
+    assert len(server.asked) == 101
+    report = world.fetch(make_card(server.url, {"max_empty_pages": 200}))
+    assert server.targets[101] == "/books?page=102", "what was read isn't asked for again"
+    assert len(server.asked) == 150
+    assert report.streams["books"].resumed
+    assert world.ids() == [1, 150]
+
+
+def test_a_few_empty_pages_are_a_gap(world: World, server: HostileServer) -> None:
+    def answer(asked: Asked) -> Reply:
+        records = [{"id": asked.page}] if asked.page % 4 == 0 else []
+        return json_reply({"results": records, "next": f"/books?page={asked.page + 1}" if asked.page < 40 else None})
+
+    server.answer = answer
+    world.fetch(make_card(server.url, {"max_empty_pages": 4}))
+    assert world.ids() == list(range(4, 41, 4))
+
+
+def test_pages_have_a_limit_by_themselves_past_which_a_card_may_say_more(
+    world: World, server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_stream, "PAGES", 5)
+    server.answer = lambda a: json_reply({"results": [{"id": a.page}], "next": f"/books?page={a.page + 1}"})
+    for _ in range(2):
+        with pytest.raises(FetchFailed, match=r"5 pages and no end: .*page=6 would be the next\. Set `max_pages`"):
+            world.fetch(make_card(server.url))
+        assert len(server.asked) == 5, "nothing more is asked for, nothing is read again"
+    world.fetch(make_card(server.url, {"max_pages": 8}))
+    assert server.targets[5:] == ["/books?page=6", "/books?page=7", "/books?page=8"]
+    assert world.ids() == list(range(1, 9))
+
+
+def test_the_limit_of_pages_is_of_each_parent(
+    world: World, server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_stream, "PAGES", 5)
+
+    def answer(asked: Asked) -> Reply:
+        more = asked.page < 4 and asked.path != "/books"
+        return json_reply(
+            {
+                "results": [{"id": 2 * asked.page + n} for n in (1, 2)],
+                "next": f"{asked.path}?page={asked.page + 1}" if more else None,
+            }
+        )
+
+    server.answer = answer
+    child = {
+        "name": "notes",
+        "path": "/books/{book}/notes",
+        "parent": {"stream": "books", "field": "id", "placeholder": "book"},
+    }
+    world.fetch(make_card(server.url, {}, child))
+    assert len(server.asked) == 1 + 2 * 4
 
 
 def test_a_source_that_is_down_is_gone_on_with(world: World, server: HostileServer, api: Pages) -> None:

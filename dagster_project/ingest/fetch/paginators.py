@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import jmespath
 import msgspec
@@ -22,8 +22,8 @@ from dagster_project.ingest.fetch.message import Request
 from dagster_project.ingest.fetch.network import join_url
 from dagster_project.ingest.fetch.unpaged import absent, listed
 
-PAGES = 1_000_000
-"""Pages of one paginator after which something is wrong, whatever the pages say."""
+PAGES = 100_000
+"""Pages of one run after which something is wrong, whatever the pages say, unless the card names a number itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +50,6 @@ class Page:
     """The decoded JSON; None where the answer isn't one document."""
 
 
-class Paginator(Protocol):
-    """Tells which request comes first, and which comes next."""
-
-    def first(self, request: PageRequest) -> PageRequest:
-        """Give the first request."""
-        ...
-
-    def next(self, page: Page, records: int) -> PageRequest | None:
-        """Give the request after this page with so many records; None at the end."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Give what ``restore`` needs in another process to go on with the request that was given last."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> PageRequest:
-        """Go on from a state; give the request to send."""
-        ...
-
-
 class Stepping:
     """What all paginators share: the request given last is all there is to remember, and a number of steps."""
 
@@ -84,24 +64,31 @@ class Stepping:
         self._request = PageRequest("")
         self._step = 0
 
+    @property
+    def pages(self) -> int:
+        """How many pages it has followed, in an interrupted fetch too."""
+        return self._step
+
     def first(self, request: PageRequest) -> PageRequest:
+        """Give the first request."""
         self._request = self._begin(request)
         return self._request
 
     def next(self, page: Page, records: int) -> PageRequest | None:
+        """Give the request after this page with so many records; None at the end."""
         following = self._follow(page, records)
         self._step += 1
         if following is None:
             return None
-        if self._step >= PAGES:
-            raise SourceError(f"{page.url}: {PAGES} pages and no end; the pages don't end, or set `max_pages`")
         self._request, self.paged = following, True
         return following
 
     def state(self) -> dict[str, Any]:
+        """Give what ``restore`` needs in another process to go on with the request that was given last."""
         return {"request": asdict(self._request), "step": self._step}
 
     def restore(self, state: dict[str, Any]) -> PageRequest:
+        """Go on from a state; give the request to send."""
         self._request = PageRequest(**state["request"])
         self._step = state["step"]
         return self._request

@@ -21,7 +21,15 @@ from dagster_project.ingest.fetch.cursor import CursorTrack
 from dagster_project.ingest.fetch.document import Records, read_document, read_lines
 from dagster_project.ingest.fetch.http import HttpClient
 from dagster_project.ingest.fetch.message import Answer, Request
-from dagster_project.ingest.fetch.paginators import Guard, Page, PageRequest, Stepping, fingerprint_of, make_paginator
+from dagster_project.ingest.fetch.paginators import (
+    PAGES,
+    Guard,
+    Page,
+    PageRequest,
+    Stepping,
+    fingerprint_of,
+    make_paginator,
+)
 from dagster_project.ingest.fetch.parents import ParentRecord, batches_to_read, lists_all, parents_of
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
 from dagster_project.ingest.fetch.unpaged import Ends
@@ -88,6 +96,8 @@ class RestStreamFetch:
         self._cursor: CursorTrack | None = None
         self._pages = 0
         self._count = 0
+        self._empty = 0
+        """Pages without records, one after another."""
         self._cut = False
         self._ends = Ends()
 
@@ -176,10 +186,12 @@ class RestStreamFetch:
         else:
             following = pager.first(self._first(run))
         interrupted = bool(run.resume)
+        self._empty = 0
         while following is not None:
             if self._bounded():
                 self._cut = True
                 break
+            self._refuse_endless(pager, following)
             following = self._page(batch, run, following, pager, guard, interrupted=interrupted)
             interrupted = False
         if pager.warning:
@@ -240,6 +252,7 @@ class RestStreamFetch:
             raise
         self._pages += 1
         self._count += look.count
+        self._empty = 0 if look.count else self._empty + 1
         batch.figures.records += look.count
         self._ends.take(pager)
         state = self._state(run, pager, done=following is None)
@@ -327,6 +340,27 @@ class RestStreamFetch:
         limit = self._session.limit
         return (limit is not None and self._count >= limit) or (
             self._max_pages is not None and self._pages >= self._max_pages
+        )
+
+    def _refuse_endless(self, pager: Stepping, following: PageRequest) -> None:
+        """Refuse to go on where pages don't seem to end. All pages up to here are landed: the next fetch goes on here.
+
+        Raises:
+            SourceError: Too many pages, or too many without a record.
+        """
+        many, empty = self._max_pages is None and pager.pages >= PAGES, self._empty >= self._stream.max_empty_pages
+        if not many and not empty:
+            return
+        url = self._client.redactor.url(Request(following.url, params=following.params).full_url)
+        if many:
+            raise SourceError(
+                f"{PAGES} pages and no end: {url} would be the next. Set `max_pages` in the card to the most that the "
+                "source may have, and the next fetch goes on from here; if it has fewer, see `paginator`"
+            )
+        raise SourceError(
+            f"{self._empty} pages one after another have no records and name a next one: {url} would be the next. "
+            "If the source has such gaps, raise `max_empty_pages` in the card; if not, see `paginator` and `records`, "
+            "or bound it with `max_pages`"
         )
 
     def _proposed(self) -> dict[str, Any] | None:
