@@ -114,6 +114,8 @@ def test_the_allowed_container_passes_and_what_is_sent_is_written_anew() -> None
         ("HostConfig/SecurityOpt", ["no-new-privileges:true", "seccomp=unconfined"]),
         ("HostConfig/SecurityOpt", ["no-new-privileges:true", "no-new-privileges:false"]),
         ("HostConfig/Devices", [{"PathOnHost": "/dev/sda"}]),
+        ("HostConfig/Devices", [0, 0]),
+        ("HostConfig/ConsoleSize", [24, 80]),
         ("HostConfig/DeviceCgroupRules", ["a *:* rwm"]),
         ("HostConfig/DeviceRequests", [{"Count": -1, "Capabilities": [["gpu"]]}]),
         ("HostConfig/PidMode", "host"),

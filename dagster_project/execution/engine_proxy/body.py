@@ -205,6 +205,7 @@ _HOST_CONFIG: dict[str, Check] = {
     "Isolation": one_of("default"),
     "VolumeDriver": one_of("local"),
     "DeviceRequests": lambda where, value: None,  # checked after, by itself
+    "ConsoleSize": lambda where, value: empty(where, value and value != [0, 0]),
     # An empty list is no default for these two: it uncovers what the engine hides of /proc.
     "MaskedPaths": absent,
     "ReadonlyPaths": absent,
@@ -213,7 +214,7 @@ _HOST_CONFIG: dict[str, Check] = {
         (
             "Annotations", "AutoRemove", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps",
             "BlkioDeviceWriteIOps", "BlkioWeight", "BlkioWeightDevice", "CapAdd", "Cgroup", "CgroupParent",
-            "ConsoleSize", "ContainerIDFile", "CpuCount", "CpuPercent", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+            "ContainerIDFile", "CpuCount", "CpuPercent", "CpuRealtimePeriod", "CpuRealtimeRuntime",
             "CpusetCpus", "CpusetMems", "DeviceCgroupRules", "Devices", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts",
             "GroupAdd", "IOMaximumBandwidth", "IOMaximumIOps", "KernelMemory", "KernelMemoryTCP", "Links",
             "OomKillDisable", "PidMode", "PortBindings", "Privileged", "PublishAllPorts", "StorageOpt", "Sysctls",

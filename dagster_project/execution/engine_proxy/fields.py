@@ -40,8 +40,8 @@ def absent(where: str, value: Any) -> None:
 
 def empty(where: str, value: Any) -> None:
     """Let stand there only what clients write for nothing."""
-    # What clients write for "nothing": null, false, 0, "", [], {} and a list of zeros (ConsoleSize).
-    if value and value != [0, 0]:
+    # null, false, 0, "", [] or {}.
+    if value:
         deny(where, "absent or empty")
 
 
