@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -334,3 +336,13 @@ def test_a_command_line_that_would_open_the_host_ends_the_program(arguments: lis
         parse(["--project", "p", *arguments])
     with pytest.raises(SystemExit):
         parse([])
+
+
+def test_what_holds_the_socket_loads_nothing_but_the_standard_library() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import dagster_project.execution.engine_proxy.__main__\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(roots - sys.stdlib_module_names))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert told.strip() == "['dagster_project']"
