@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from dagster_project.ingest.cards import type_names
 from dagster_project.ingest.cards.base import SourceCard
+from dagster_project.ingest.cards.layout import indentation
 from dagster_project.ingest.cards.schema import json_schema
 from dagster_project.ingest.errors import CardError
 
@@ -97,7 +98,9 @@ def read_cards(path: Path | str) -> list[SourceCard]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
-        raise CardError(f"{path}:{where}: not YAML: {error.problem or error.context}") from None
+        hint = indentation(text, mark.line) if mark is not None else None
+        said = f"not YAML: {error.problem or error.context}" + (f": {hint}" if hint else "")
+        raise CardError(f"{path}:{where}: {said}") from None
     except yaml.YAMLError as error:
         raise CardError(f"{path}:1:1: not YAML: {error}") from None
     finally:
