@@ -52,6 +52,8 @@ def check(files: tuple[Path, ...]) -> None:
                     settings.resolve_secret(name) if kind == "secret" else settings.resolve_setting(name)
                 except SettingsError as error:
                     missing.append(str(error))
+            if not missing and (said := wrong_schedule(card)) is not None:
+                missing.append(said)
             streams = ", ".join(stream.name for stream in card.all_streams)
             click.echo(f"{'ok     ' if not missing else 'missing'} {card.source:<20} {streams:<40} {path}")
             for message in missing:
@@ -60,6 +62,22 @@ def check(files: tuple[Path, ...]) -> None:
     if not seen and not wrong:
         raise CardError("no cards found: a card is a defs.yaml in a folder of its own; `bindery new SOURCE` makes one")
     sys.exit(2 if wrong else 0)
+
+
+def wrong_schedule(card: SourceCard) -> str | None:
+    """Say what is wrong with the cron expression that a setting gives a card; a literal one was checked with it."""
+    from dagster_project.ingest.cards.base import SettingRef
+    from dagster_project.ingest.cards.cron import cron_fields
+    from dagster_project.settings import get_settings
+
+    if card.schedule is None or not isinstance(card.schedule.cron, SettingRef):
+        return None
+    name = card.schedule.cron.setting
+    try:
+        cron_fields(get_settings().resolve_setting(name))
+    except ValueError as error:
+        return f"attributes.schedule.cron: setting {name}: {error}"
+    return None
 
 
 def references(card: SourceCard) -> list[tuple[str, str]]:

@@ -10,8 +10,9 @@ import logging
 from datetime import UTC, datetime
 
 from dagster_project.ingest.cards.base import Schedule, SettingRef, SourceCard
+from dagster_project.ingest.cards.cron import cron_fields
 
-_ALIASES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
+_said: set[str] = set()
 
 
 def cron_of(schedule: Schedule) -> str:
@@ -19,13 +20,18 @@ def cron_of(schedule: Schedule) -> str:
 
     Raises:
         SettingsError: The setting has no value.
+        ValueError: Its value is no cron expression.
     """
     cron = schedule.cron
     if isinstance(cron, SettingRef):
         from dagster_project.settings import get_settings
 
-        cron = get_settings().resolve_setting(cron.setting)
-    return _ALIASES.get(cron.strip(), cron.strip())
+        name, cron = cron.setting, get_settings().resolve_setting(cron.setting)
+        try:
+            return cron_fields(cron)
+        except ValueError as error:
+            raise ValueError(f"setting {name}: {error}") from None
+    return cron_fields(cron)
 
 
 def usable_cron(card: SourceCard) -> str | None:
@@ -36,19 +42,16 @@ def usable_cron(card: SourceCard) -> str | None:
     """
     if card.schedule is None:
         return None
-    from dagster._utils.schedules import is_valid_cron_string
-
     from dagster_project.settings import SettingsError
 
     try:
-        cron = cron_of(card.schedule)
-    except SettingsError as error:
-        logging.getLogger(__name__).warning("%s has no schedule: %s", card.source, error)
+        return cron_of(card.schedule)
+    except (SettingsError, ValueError) as error:
+        # Asked for by every part of the definitions, and by every one of their checks: said once.
+        if (text := f"{card.source} has no schedule: {error}") not in _said:
+            _said.add(text)
+            logging.getLogger(__name__).warning("%s", text)
         return None
-    if not is_valid_cron_string(cron):
-        logging.getLogger(__name__).warning("%s has no schedule: %r is no cron expression", card.source, cron)
-        return None
-    return cron
 
 
 def interval_seconds(card: SourceCard) -> float | None:

@@ -170,6 +170,57 @@ def test_files_that_are_no_cards(tmp_path: Path, text: str, message: str) -> Non
     assert any(message in found for _, _, found in mistakes(tmp_path, text))
 
 
+HEAD = """\
+type: dagster_project.components.RestApiSource
+attributes:
+  source: weather
+  base_url: http://x
+"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "line", "said"),
+    [
+        ("  streams:\n    - name: a\n     path: /a\n", 7, "line 7 is indented by 5, its neighbours by 6"),
+        ("  streams:\n    - name: a\n       path: /a\n", 7, "line 7 is indented by 7, its neighbours by 6"),
+        (" streams:\n    - name: a\n", 5, "line 5 is indented by 1, its neighbours by 2"),
+        ("  streams:\n    - name: a\n   - name: b\n", 7, "line 7 is indented by 3, its neighbours by 4"),
+        (
+            "  streams:\n    - name: a\n      # a word\n\n      params:\n        a: 1\n       b: 2\n",
+            11,
+            "line 11 is indented by 7, its neighbours by 8",
+        ),
+        ("  streams:\n    - name: a\n\t  path: /a\n", 7, "line 7 is indented by a tab; YAML wants spaces"),
+    ],
+)
+def test_a_line_that_is_out_of_line_is_named(tmp_path: Path, rest: str, line: int, said: str) -> None:
+    ((at, _, message),) = mistakes(tmp_path, HEAD + rest)
+    assert at == line
+    assert message.endswith(said)
+
+
+@pytest.mark.parametrize("rest", ["  streams: a: b\n", "  streams: [\n", "  streams:\n    - {name: a\n      path: b\n"])
+def test_other_mistakes_of_yaml_blame_no_indentation(tmp_path: Path, rest: str) -> None:
+    ((_, _, message),) = mistakes(tmp_path, HEAD + rest)
+    assert "indented" not in message
+
+
+def test_a_schedule_that_never_comes_is_a_mistake_of_the_card(tmp_path: Path) -> None:
+    good = HEAD + "  streams: [{name: a, path: /a}]\n  schedule: {cron: '0 6 * * *', timezone: Europe/Berlin}\n"
+    assert read_card(write(tmp_path, good)).schedule is not None
+    text = good.replace("0 6", "61 6").replace("Berlin", "Nowhere")
+    assert [(line, message) for line, _, message in mistakes(tmp_path, text)] == [
+        (
+            6,
+            "attributes.schedule.cron: '61 6 * * *' is no cron expression: the minute is 0 to 59, got '61'",
+        ),
+        (
+            6,
+            "attributes.schedule.timezone: no time zone 'Europe/Nowhere': expected a name such as UTC or Europe/Berlin",
+        ),
+    ]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="no such file"):
         read_cards(tmp_path / "nothing.yaml")

@@ -11,7 +11,9 @@ from dagster import AssetCheckSeverity
 
 from dagster_project.components.failures import failure, is_transient
 from dagster_project.components.report import history_plot
+from dagster_project.components.schedule import usable_cron
 from dagster_project.components.sparkline import bar, sparkline
+from dagster_project.ingest.cards.file import FileSourceCard
 from dagster_project.operations.dev import ENV_BEGIN, ENV_END, write_env_file
 from dagster_project.operations.instance import fail_dead_runs, storage_url, this_worker, write_private
 from dagster_project.operations.summary import AssetResult, RunSummary, StepFailure
@@ -178,3 +180,21 @@ def test_the_example_asset_pulls_few_ratings_to_the_mean() -> None:
 
 def test_severities_are_those_that_the_summary_knows() -> None:
     assert {each.value for each in AssetCheckSeverity} == {"ERROR", "WARN"}
+
+
+def test_a_setting_that_is_no_cron_expression_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BINDERY_NIGHTLY", "61 * * * *")
+    card = FileSourceCard.model_validate(
+        {
+            "source": "odd",
+            "path": "drop",
+            "schedule": {"cron": {"setting": "nightly"}},
+            "streams": [{"name": "rows", "files": ["*.csv"]}],
+        }
+    )
+    assert [usable_cron(card) for _ in range(3)] == [None] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "odd has no schedule: setting nightly: '61 * * * *' is no cron expression: the minute is 0 to 59, got '61'"
+    ]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from dagster_project.ingest.cards.cron import cron_fields
 from dagster_project.ingest.durations import parse_duration
 
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
@@ -117,6 +119,22 @@ class Schedule(CardModel):
     cron: Text
     """A cron expression, or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``."""
     timezone: str = "UTC"
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_one(cls, value: Text) -> Text:
+        if isinstance(value, str):
+            cron_fields(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no time zone {value!r}: expected a name such as UTC or Europe/Berlin") from None
+        return value
 
 
 ComputeClass = Literal["small", "medium", "large", "gpu"]
