@@ -227,6 +227,12 @@ def test_the_token_may_be_sold_by_another_host(session: FetchSession, http: Http
         assert {asked.path for asked in server.asked} == {"/x"}
 
 
+def test_the_token_may_be_sold_below_the_base_url(session: FetchSession, http: HttpClient, api: Api) -> None:
+    http.auth = make_auth(auth_card(**{**OAUTH, "access_token_url": "/token"}), session, http)
+    assert http.get(f"{http.base_url}/x").status == 200
+    assert api.sold == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [

@@ -130,6 +130,7 @@ class OAuth2ClientCredentials(CardModel):
 
     type: Literal["oauth2_client_credentials"]
     access_token_url: Text
+    """Below ``base_url``, or a whole URL."""
     client_id: SecretText
     client_secret: SecretText
     client_auth: Literal["body", "basic"] = "body"

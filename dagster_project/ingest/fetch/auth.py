@@ -147,6 +147,8 @@ def make_auth(card: cards.Auth, session: FetchSession, client: HttpClient) -> Au
                 form |= {"client_id": pair_of_client[0], "client_secret": pair_of_client[1]}
             login = pair_of_client if card.client_auth == "basic" else None
             url = text(card.access_token_url)
+            if "://" not in url:
+                url = f"{client.base_url.rstrip('/')}/{url.lstrip('/')}"
             return ClientCredentials(client.sibling(url), url, form, login)
 
 
