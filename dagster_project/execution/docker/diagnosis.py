@@ -59,6 +59,13 @@ def explain(death: Death, compute: Compute, peak: int | None, log: Sequence[str]
     return "\n".join(parts)
 
 
+def explain_run(death: Death, log: Sequence[str], container: str) -> str:
+    """Say why a run's container ended before its run had started."""
+    first = f"Its container {container} ended before the run had started, with exit code {death.exit_code}"
+    first += f": {death.error}." if death.error else (", out of memory." if death.out_of_memory else ".")
+    return "\n".join([first, "Its last lines:", *(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:])])
+
+
 def _what(death: Death, compute: Compute) -> str:
     if death.error:
         return f"The engine couldn't start it: {death.error}."

@@ -30,8 +30,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--allow-gpu", action="store_true", help="let containers ask for GPUs")
     parser.add_argument("--socket", type=Path, default=SOCKET, help="the engine's socket")
     parser.add_argument("--listen", default=None, help="address to listen at; every one unless given")
-    parser.add_argument("--launch-port", type=int, default=2375, help="for who makes containers")
-    parser.add_argument("--supervise-port", type=int, default=2376, help="for who removes them")
+    parser.add_argument("--launch-port", type=int, default=2375, help="for who makes containers; 0: none")
+    parser.add_argument("--supervise-port", type=int, default=2376, help="for who removes them; 0: none")
     parser.add_argument("--check", action="store_true", help="say whether the socket opens, and what to do if not")
     options = parser.parse_args(arguments)
     for kind in ("network", "volume"):
@@ -62,8 +62,10 @@ async def serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     proxy = EngineProxy(ours(options), options.socket)
-    await proxy.listen(Port.LAUNCH, options.launch_port, options.listen)
-    await proxy.listen(Port.SUPERVISE, options.supervise_port, options.listen)
+    # A process listens in every network that it is in, so compose keeps the two apart by starting one of each.
+    for port, number in ((Port.LAUNCH, options.launch_port), (Port.SUPERVISE, options.supervise_port)):
+        if number:
+            await proxy.listen(port, number, options.listen)
     await ended.wait()
 
 
