@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.cookies import extract_cookies_to_jar
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from dagster_project.ingest.cards.http import HttpOptions
 from dagster_project.ingest.errors import SourceError
@@ -59,6 +59,10 @@ class _Again(Exception):
         super().__init__(message)
         self.status = status
         self.wait = wait
+
+
+class _Late(_Again):
+    """One try took a whole ``deadline``: another would cost as much, and is left to the next fetch."""
 
 
 class HttpClient:
@@ -112,7 +116,7 @@ class HttpClient:
         self._common = {"User-Agent": user_agent(contact), "Accept-Encoding": "gzip, deflate"}
         self._adapter = GuardedAdapter(self.hosts, CONNECTIONS, options.deadline)
         self._retrying = Retrying(
-            retry=retry_if_exception_type(_Again),
+            retry=retry_if_exception(lambda error: isinstance(error, _Again) and not isinstance(error, _Late)),
             stop=stop_after_attempt(options.http_retry.attempts),
             wait=self._pause,
             before_sleep=self._spend,
@@ -153,7 +157,8 @@ class HttpClient:
                     return self._try(request, figures)
         except _Again as error:
             what = f"{request.method} {self.redactor.url(request.full_url)}"
-            tries = f" after {self.options.http_retry.attempts} tries" if repeatable else ", and isn't tried again"
+            again = repeatable and not isinstance(error, _Late)
+            tries = f" after {self.options.http_retry.attempts} tries" if again else ", and isn't tried again"
             raise RequestFailed(f"{what}: {error}{tries}", status=error.status) from None
         raise AssertionError("tenacity ends with a result or an exception")
 
@@ -363,10 +368,10 @@ class HttpClient:
         return _Again(message, status=answer.status, wait=wait)
 
     def _broken(self, what: str, error: BaseException, host: str, status: int | None = None) -> Exception:
-        """Say what a connection that failed means: try again, unless a try costs as much as a whole ``deadline``."""
+        """Say what a connection that failed means."""
         self._breaker.failed(host)
         if any(isinstance(each, DeadlinePassed) for each in chain(error)):
-            return RequestFailed(f"{host}: {self._reason(error)}, and isn't tried again now", status=status)
+            return _Late(self._reason(error), status=status)
         return _Again(f"{what}: {self._reason(error)}", status=status)
 
     def _pause(self, state: RetryCallState) -> float:
