@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from dagster_project.sample import WorldInfo
     from dagster_project.settings import Settings
 
 
 def ensure_world(settings: Settings) -> None:
     """Start the bundled sample world and refresh its drop files, where the cards point to it."""
-    if settings.sources != "sample":
-        return
+    if settings.sources == "sample":
+        start_world(settings)
+
+
+def start_world(settings: Settings) -> WorldInfo:
+    """Start the sample world in the revision that is asked for; where none is, in the one it was last in."""
     from dagster_project.sample import ensure_running, write_drops
 
-    ensure_running(settings.data_dir / "sample", settings.revision, settings.sample_scale)
-    write_drops(settings.drop_path, settings.revision, settings.sample_scale)
+    asked = settings.revision if "revision" in settings.model_fields_set else None
+    info = ensure_running(settings.data_dir / "sample", asked, settings.sample_scale)
+    if asked is None and info.revision != settings.revision:
+        click.echo(
+            f"sample world: revision {info.revision}, as before; REVISION={settings.revision} goes back", err=True
+        )
+    write_drops(settings.drop_path, info.revision, settings.sample_scale)
+    return info
 
 
 @click.command()
@@ -81,12 +92,10 @@ def world() -> None:
 @world.command()
 def start() -> None:
     """Start the sample world's servers and write its drop files."""
-    from dagster_project.sample import ensure_running, write_drops
     from dagster_project.settings import get_settings
 
     settings = get_settings()
-    info = ensure_running(settings.data_dir / "sample", settings.revision, settings.sample_scale)
-    write_drops(settings.drop_path, settings.revision, settings.sample_scale)
+    info = start_world(settings)
     click.echo(
         f"catalogue API {info.gutenberg_url}\nbookshop      {info.bookshop_url}\ndrop folder   {settings.drop_path}"
     )

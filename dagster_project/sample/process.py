@@ -52,8 +52,13 @@ class WorldInfo:
     instance: str
 
 
-def ensure_running(state_dir: Path, revision: int = 1, scale: float = 1.0, seed: int = DEFAULT_SEED) -> WorldInfo:
+def ensure_running(
+    state_dir: Path, revision: int | None = None, scale: float = 1.0, seed: int = DEFAULT_SEED
+) -> WorldInfo:
     """Return the running server of `state_dir`, started or restarted where needed.
+
+    Without a revision it is the one that was served last, whether or not the server still runs, at first 1: a world
+    that has moved on doesn't go back by itself.
 
     It is restarted when revision, scale, seed or the code have changed, on the same port if that is free: URLs are keys
     of what people scrape, so they should not change between runs.
@@ -62,11 +67,13 @@ def ensure_running(state_dir: Path, revision: int = 1, scale: float = 1.0, seed:
         ValueError: a revision or scale that can't be.
         SampleWorldError: it doesn't answer; the message has the end of its log.
     """
-    World(revision, scale, seed)
+    World(1 if revision is None else revision, scale, seed)
     version = code_version()
     state_dir.mkdir(parents=True, exist_ok=True)
     with _locked(state_dir):
         known = _read(state_dir)
+        if revision is None:
+            revision = known.revision if known is not None else 1
         if known is not None:
             wanted = (revision, float(scale), seed, version)
             if (known.revision, known.scale, known.seed, known.version) == wanted and _answers(known):
