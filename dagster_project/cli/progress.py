@@ -25,6 +25,8 @@ class Watcher:
         self._bars: Any = None
         self._tasks: dict[tuple[str, str | None], Any] = {}
         self._last: dict[tuple[str, str | None], tuple[str, float]] = {}
+        self._held: dict[tuple[str, str | None], Progress] = {}
+        """The newest sign of each stream that came too soon after a printed one."""
         if as_json:
             self._show = self._json
         elif sys.stderr.isatty():
@@ -53,6 +55,9 @@ class Watcher:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+        for progress in self._held.values():
+            self._print(progress)
+        self._held.clear()
 
     def __call__(self, progress: Progress) -> None:
         """Take one sign of life."""
@@ -76,9 +81,19 @@ class Watcher:
     def _plain(self, progress: Progress) -> None:
         key, now = (progress.source, progress.stream), time.monotonic()
         stage, at = self._last.get(key, ("", 0.0))
-        if progress.stage in {"warning", "done"} or stage != progress.stage or now - at >= PLAIN_INTERVAL:
+        if progress.stage == "warning":
+            self._print(progress)
+        elif progress.stage == "done" or stage != progress.stage or now - at >= PLAIN_INTERVAL:
             self._last[key] = (progress.stage, now)
-            print(f"{title(progress)}: {detail(progress)}", file=sys.stderr, flush=True)
+            held = self._held.pop(key, None)
+            if held is not None and held.stage != progress.stage:
+                self._print(held)  # how a stage ended, which is what people compare
+            self._print(progress)
+        else:
+            self._held[key] = progress
+
+    def _print(self, progress: Progress) -> None:
+        print(f"{title(progress)}: {detail(progress)}", file=sys.stderr, flush=True)
 
 
 def title(progress: Progress) -> str:
