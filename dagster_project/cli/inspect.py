@@ -53,6 +53,33 @@ def split(target: str | None) -> tuple[str | None, str | None]:
     return source, stream or None
 
 
+def known(target: str | None) -> tuple[str | None, str | None]:
+    """Split ``source.stream``, and refuse what neither a card nor the logs know.
+
+    Raises:
+        CardError: No such source or stream; the message lists those there are.
+    """
+    from dagster_project.cli.context import no_source, shelf
+    from dagster_project.ingest.errors import CardError
+
+    source, stream = split(target)
+    if source is None:
+        return None, None
+    found = shelf()
+    logged: dict[str, set[str]] = {}
+    # A source whose card is gone has its history still.
+    for row in query("select distinct source, stream from bindery.batches order by 1, 2"):
+        logged.setdefault(row["source"], set()).add(row["stream"])
+    if source not in found.cards and source not in logged:
+        raise no_source(source, found, logged)
+    streams = logged.get(source, set())
+    if source in found.cards:
+        streams = streams | {each.name for each in found.cards[source][1].all_streams}
+    if stream is not None and stream not in streams:
+        raise CardError(f"no stream {target!r}; there are: {', '.join(f'{source}.{name}' for name in sorted(streams))}")
+    return source, stream
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
@@ -63,7 +90,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @json_option
 def quarantine(target: str | None, limit: int, resolved: bool, as_json: bool) -> None:
     """Show refused rows with the reason. After a fix of the card, `bindery replay SOURCE` loads them."""
-    source, stream = split(target)
+    source, stream = known(target)
     rows = query(
         """
         select quarantine_id as id, source || '.' || stream as stream, load_id as load, code,
@@ -88,7 +115,7 @@ def state() -> None:
 @json_option
 def state_show(target: str | None, as_json: bool) -> None:
     """Show cursors, and batches that wait to be loaded or resumed."""
-    source, stream = split(target)
+    source, stream = known(target)
     rows = query(
         """
         select b.source || '.' || b.stream as stream, b.partition, s.cursor::text as loaded_cursor,
@@ -114,9 +141,10 @@ def state_show(target: str | None, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def state_reset(target: str, yes: bool) -> None:
     """Forget the cursor, so that the next fetch reads everything. Tables keep their rows."""
-    source, stream = split(target)
-    if not yes:
-        click.confirm(f"Forget where {target} goes on? The next fetch reads everything", abort=True)
+    source, stream = known(target)
+    if not yes and not click.confirm(f"Forget where {target} goes on? The next fetch reads everything"):
+        click.echo("nothing was forgotten")
+        return
     rows = query(
         """
         with forgotten as (
@@ -133,13 +161,27 @@ def state_reset(target: str, yes: bool) -> None:
     click.echo(f"{rows[0]['cursors']} cursors forgotten, {rows[0]['batches']} batches no longer say where to go on")
 
 
+@state.command("skip")
+@click.argument("target", metavar="SOURCE[.STREAM]")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def state_skip(target: str, yes: bool) -> None:
+    """Count what is landed and waits as loaded, without loading it; a replay still can. For what a load refuses."""
+    from dagster_project.ingest.load.batches import SKIP
+
+    source, stream = split(target)
+    if not yes:
+        click.confirm(f"Go on without what waits of {target}? Its rows don't get into the table", abort=True)
+    rows = query(SKIP, (source, source, stream, stream, source, f"skipped: bindery state skip {target}"), write=True)
+    click.echo(f"{rows[0]['batches']} batches skipped; `bindery replay {source}` loads them after all")
+
+
 @click.command()
 @click.argument("target", required=False, metavar="[SOURCE[.STREAM]]")
 @click.option("--limit", default=20, show_default=True, help="How many.")
 @json_option
 def loads(target: str | None, limit: int, as_json: bool) -> None:
     """Show the load log, newest first."""
-    source, stream = split(target)
+    source, stream = known(target)
     rows = query(
         """
         select l.load_id as load, l.source, s.stream, l.kind, l.status, l.finished_at::timestamp(0) as finished,
