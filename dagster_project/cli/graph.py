@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from dagster_project.cli.context import command
+
 if TYPE_CHECKING:
     from dagster_project.operations.summary import AssetResult, RunEvent, RunSummary
     from dagster_project.settings import Settings
@@ -168,9 +170,8 @@ def _indent(text: str) -> str:
 def _show_next(summary: RunSummary, settings: Settings) -> None:
     click.echo("\nLook next:")
     if summary.debug_rows:
-        click.echo(
-            f"  bindery db psql --database {summary.database}   the scratch tables ({summary.debug_rows} rows a stream)"
-        )
+        opened = f"{command()} db psql --database {summary.database}"
+        click.echo(f"  {opened}   the scratch tables ({summary.debug_rows} rows a stream)")
         return
     drop = settings.drop_path / "ratings"
     click.echo("  make dev                 the lineage graph on http://localhost:3000")
@@ -178,7 +179,7 @@ def _show_next(summary: RunSummary, settings: Settings) -> None:
     click.echo("  make run REVISION=2      the sample world moves on")
     click.echo(f"  cp ratings.csv {drop}/   with make dev running: in the marts within a minute")
     if any(asset.counts.get("quarantined") for asset in summary.assets):
-        click.echo("  .venv/bin/bindery quarantine   the rows that were refused, and why")
+        click.echo(f"  {command()} quarantine   the rows that were refused, and why")
 
 
 def _plain(summary: RunSummary) -> dict[str, Any]:

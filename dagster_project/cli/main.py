@@ -80,6 +80,6 @@ def main() -> None:
     """Turn APIs, web pages and dropped files into trusted Postgres tables.
 
     `bindery run` materialises the whole graph. `bindery run SOURCE` fetches and loads one source; `bindery run --card
-    FILE` does so for a card that stands alone, without Dagster. Exit codes: 0 done, 2 bad card or setting, 3 source
-    failure, 4 data refused, 5 database failure.
+    FILE` does so for a card that stands alone, without Dagster. Exit codes: 0 done, 1 unexpected or interrupted, 2 bad
+    card or setting, 3 source failure, 4 data refused, 5 database failure.
     """

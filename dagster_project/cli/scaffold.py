@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dagster_project.cli.context import DEFS, card_files
+from dagster_project.cli.context import DEFS, command
 from dagster_project.ingest.cards.base import plain_name
 from dagster_project.ingest.errors import CardError
 
 HEAD = """\
 # yaml-language-server: $schema={schema}
-# What each word means: docs/cards.md. Next: bindery check && bindery preview {source}.{stream} && bindery run {source}
+# What each word means: docs/cards.md. Next: {command} check && {command} preview {source}.{stream}
 type: dagster_project.components.{type}
 attributes:
   source: {source}
@@ -80,9 +81,19 @@ def new() -> None:
     """Write the first version of something."""
 
 
+class Kind(click.Choice[str]):
+    """A kind of source, under the names that people try."""
+
+    other = {"files": "file", "api": "rest", "site": "web"}  # noqa: RUF012  # click's own attributes are as open
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Give the kind's name."""
+        return super().convert(self.other.get(value, value), param, ctx)
+
+
 @new.command()
 @click.argument("name")
-@click.option("--type", "kind", type=click.Choice(list(KINDS)), default="rest", show_default=True)
+@click.option("--type", "kind", type=Kind(list(KINDS)), default="rest", show_default=True)
 @click.option("--from", "location", help="The API's or site's URL, or the folder.")
 @click.option("--stream", default="records", show_default=True, help="The first stream's name.")
 @click.option(
@@ -107,12 +118,16 @@ def source(name: str, kind: str, location: str | None, stream: str, root: Path) 
         "type": component,
         "location": location or example.format(source=name),
         "schema": relative(schema, path.parent),
+        "command": command(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text((HEAD + body).format(**words), encoding="utf-8")
-    click.echo(f"{path}\nnext: edit it, then `bindery check {path}` and `bindery preview --card {path}`")
-    if root == DEFS:
-        click.echo(f"{len(card_files(root))} cards on this platform")
+    here = words["command"]
+    if root.resolve() == DEFS.resolve():
+        steps = f"`{here} check`, `{here} preview {name}.{stream}`, `{here} run {name}`"
+    else:
+        steps = f"`{here} check {path}`, `{here} preview --card {path}`, `{here} run --card {path}`"
+    click.echo(f"{path}\nnext: edit it, then {steps}")
 
 
 def relative(target: Path, start: Path) -> str:
