@@ -31,7 +31,7 @@ class Kind(StrEnum):
     INTEGER = "integer"
     """Canonical whole numbers of any size."""
     DECIMAL = "decimal"
-    """Exact decimal numbers; may mix with whole numbers."""
+    """Exact decimal numbers; may mix with whole numbers, NaN and infinities."""
     DOUBLE = "double"
     """Binary floating point, shortest text that gives it back; may be NaN or Infinity."""
     BOOLEAN = "boolean"

@@ -220,3 +220,35 @@ def test_descriptions_become_comments(world: World) -> None:
     world.load(stream, "id\n1\n")
     assert world.one("select obj_description('raw.src__t'::regclass)") == "one row per 'thing'"
     assert world.one("select col_description('raw.src__t'::regclass, 1)") == "it's it"
+
+
+def test_nan_in_the_first_rows_costs_the_other_numbers_no_digit(world: World) -> None:
+    numbers = ["9007199254740993", "0.12345678901234567890123", "1e400", "-1e-400", "NaN", "Infinity"]
+    rows = ",".join(f'{{"id":{at},"v":{number},"w":NaN}}' for at, number in enumerate(numbers))
+    world.load({"name": "t"}, f"[{rows}]", "t.json")
+    assert world.types()["v"] == "numeric"
+    kept = [row[0] for row in world.rows("select v::text from raw.src__t order by id")]
+    assert kept[:2] == numbers[:2]
+    assert [len(text) for text in kept[2:4]] == [401, 403]
+    assert kept[4:] == ["NaN", "Infinity"]
+    report = world.load({"name": "t"}, '[{"id":9,"v":1,"w":9007199254740993}]', "t2.json")
+    assert report.widened == {}
+    assert world.rows("select w::text from raw.src__t where id = 9") == [("9007199254740993",)]
+
+
+def test_a_number_of_thousands_of_digits_beside_nan_is_kept_as_text(world: World) -> None:
+    digits = "9" * 5000
+    world.load({"name": "t"}, f'[{{"id":1,"v":NaN}},{{"id":2,"v":{digits}}},{{"id":3,"v":0.10}}]', "t.json")
+    assert world.rows("select v from raw.src__t order by id") == [("NaN",), (digits,), ("0.10",)]
+
+
+def test_nan_in_a_column_of_documents_and_in_quarantine_is_its_text(world: World) -> None:
+    stream = {"name": "t", "columns": {"id": {"type": "bigint"}}, "expect": {"max_quarantined_rate": 1}}
+    world.load(stream, '{"id":1,"v":{"a":1}}\n{"id":2,"v":NaN}\n{"id":3,"v":2.5}\n', "t1.jsonl")
+    world.load(
+        stream, '{"id":4,"v":NaN}\n{"id":5,"v":2.5}\n{"id":"x","v":-Infinity}\n{"id":"y","v":1.10}\n', "t2.jsonl"
+    )
+    assert [row[0] for row in world.rows("select v::text from raw.src__t order by id")] == [
+        '{"a": 1}', '"NaN"', "2.5", '"NaN"', "2.5",
+    ]  # fmt: skip
+    assert world.rows("select record->>'v' from raw._quarantine order by quarantine_id") == [("-Infinity",), ("1.10",)]

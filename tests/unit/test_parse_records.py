@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dagster_project.ingest.cards import FileSourceCard, RestApiSourceCard
 from dagster_project.ingest.chunk import Chunk, Kind
-from dagster_project.ingest.errors import CardError, DataRefusedError
+from dagster_project.ingest.errors import CardError, DamagedObjectError, DataRefusedError
 from dagster_project.ingest.landing.model import LandedObject
 from dagster_project.ingest.parse import read
 from dagster_project.ingest.parse.json import decode, read_document, read_lines
@@ -36,7 +36,7 @@ def one(*values: Any) -> tuple[Kind, list[str | None]]:
         ([Decimal("1E+5"), 3], Kind.DECIMAL, ["100000", "3"]),
         ([Decimal("1E+5000")], Kind.DECIMAL, ["1E+5000"]),
         ([Decimal("-0.0")], Kind.DECIMAL, ["-0.0"]),
-        ([float("nan"), Decimal("0.1"), float("-inf")], Kind.DOUBLE, ["NaN", "0.1", "-Infinity"]),
+        ([float("nan"), Decimal("0.1"), float("-inf")], Kind.DECIMAL, ["NaN", "0.1", "-Infinity"]),
         ([1, "a", True, Decimal("1.50")], Kind.STRING, ["1", "a", "true", "1.50"]),
         ([True, 1], Kind.STRING, ["true", "1"]),
         ([{"a": Decimal("1.10")}, [1, None]], Kind.JSON, ['{"a":1.10}', "[1,null]"]),
@@ -254,3 +254,39 @@ def test_a_limit_ends_in_the_middle_of_a_chunk(limit: int) -> None:
     data = b'{"v":1}\nbad\n{"v":2}\n{"v":3}\n{"v":4}\n{"v":5}\n'
     chunks = list(read(card, card.streams[0], obj, lambda: io.BytesIO(data), limit=limit))
     assert sum(chunk.rows for chunk in chunks) == min(limit, 5)
+
+
+def test_a_column_of_nothing_but_nan_is_one_of_exact_numbers() -> None:
+    assert one(float("nan"), None) == (Kind.DECIMAL, ["NaN", None])
+
+
+HUGE = "1e99999999999999999999"
+
+
+def test_a_number_that_nothing_can_hold_is_its_text() -> None:
+    document = f'[{{"id":1,"v":{HUGE}}},{{"id":2,"v":1}}]'.encode()
+    (chunk,) = read_document(io.BytesIO(document), None, "x.json", limit=1000)
+    assert chunk.columns["v"].values.to_pylist() == [HUGE, "1"]
+    lines = [f'{{"id":1,"v":{HUGE}}}', '{"id":2,"v":1}']
+    chunks = list(read_lines(io.BytesIO("\n".join(lines).encode())))
+    assert [text for chunk in chunks for text in chunk.columns["v"].values.to_pylist()] == [HUGE, "1"]
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 990, 1100, 10_000])
+@pytest.mark.parametrize("inside", ["1", '"\\u0000"', "NaN", HUGE])
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+def test_no_nesting_is_too_deep_to_be_told_in_words(depth: int, inside: str, brackets: tuple[str, str]) -> None:
+    value = brackets[0] * depth + inside + brackets[1] * depth
+    lines = f'{{"id":1,"v":{value}}}\n{{"id":2,"v":1}}\n[{value}]\n'.encode()
+    chunks = list(read_lines(io.BytesIO(lines)))
+    assert sum(chunk.rows + len(chunk.refused) for chunk in chunks) == 3
+    codes = {refused.code for chunk in chunks for refused in chunk.refused}
+    assert codes <= {"too_deep", "not_json", "not_an_object"}
+    assert "2" in [text for chunk in chunks if chunk.rows for text in chunk.columns["id"].values.to_pylist()]
+    document = f'[{{"id":1,"v":{value}}},{{"id":2,"v":1}}]'.encode()
+    try:
+        chunks = list(read_document(io.BytesIO(document), None, "x.json", limit=10**7))
+    except DamagedObjectError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017 - which depth the decoder takes is Python's matter
+    else:
+        assert sum(chunk.rows + len(chunk.refused) for chunk in chunks) == 2

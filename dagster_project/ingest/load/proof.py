@@ -97,16 +97,21 @@ def _fits_as_found(values: pa.Array, kind: Kind, data_type: str) -> pa.Array | N
 
 
 def _as_json(values: pa.Array, kind: Kind) -> Proven:
+    if kind in (Kind.DECIMAL, Kind.DOUBLE):
+        return Proven(_finite_json(values), None)
     if kind in _RAW_JSON:
         return Proven(values, None)
-    if kind is Kind.DOUBLE:
-        finite = pc.match_substring_regex(values, r"\d").fill_null(True)
-        return Proven(values if all_true(finite) else pc.if_else(finite, values, encode_texts(values)), None)
     if kind is Kind.UNTYPED:
         values, emptied = _empty_to_null(values)
         flags = [text is None or is_json(text) for text in values.to_pylist()]
         return Proven(values, None if all(flags) else pa.array(flags, pa.bool_()), emptied)
     return Proven(encode_texts(values), None)
+
+
+def _finite_json(values: pa.Array) -> pa.Array:
+    """Write NaN and infinities, which JSON doesn't have, as its texts; numbers stay."""
+    finite = pc.match_substring_regex(values, r"\d").fill_null(True)
+    return values if all_true(finite) else pc.if_else(finite, values, encode_texts(values))
 
 
 def is_json(text: str) -> bool:
@@ -177,7 +182,9 @@ def join_kind(left: Kind, right: Kind) -> Kind | None:
 
 def in_kind(values: pa.Array, kind: Kind, wanted: Kind) -> pa.Array:
     """Write texts of one kind as another one that ``join_kind`` gave."""
-    return encode_texts(values) if wanted is Kind.JSON and kind is Kind.STRING else values
+    if wanted is Kind.JSON and kind is Kind.STRING:
+        return encode_texts(values)
+    return _finite_json(values) if wanted is Kind.JSON and kind is Kind.DECIMAL else values
 
 
 __all__ = ["UNKNOWN", "Proven", "encode_texts", "in_kind", "is_json", "join_kind", "prove", "without_words"]

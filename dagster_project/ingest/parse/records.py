@@ -24,6 +24,9 @@ RECORDS = 16_384
 _MAX_PLAIN_EXPONENT = 1000
 """Exponents past this stay in scientific notation: a short text must not become a long one."""
 
+_DEEP = 100
+"""Levels up to which nesting is never a trouble."""
+
 NulBytes = Literal["replace", "quarantine"]
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _NONE = type(None)
@@ -42,6 +45,20 @@ def records_to_chunk(records: Sequence[Any], first_ordinal: int, *, nul_bytes: N
     refused: list[Refused] = []
     if set(map(type, records)) - {dict}:
         records, ordinals, refused = _objects_only(records, first_ordinal)
+    try:
+        return _chunk(records, first_ordinal, ordinals, refused, nul_bytes)
+    except RecursionError:
+        records, ordinals, refused = _shallow_only(records, first_ordinal, ordinals, refused)
+        return _chunk(records, first_ordinal, ordinals, refused, nul_bytes)
+
+
+def _chunk(
+    records: Sequence[Any],
+    first_ordinal: int,
+    ordinals: list[int] | None,
+    refused: list[Refused],
+    nul_bytes: NulBytes,
+) -> Chunk:
     names: dict[Any, None] = dict.fromkeys(chain.from_iterable(records))
     bad_rows: set[int] = set()
     replaced_count = 0
@@ -81,8 +98,11 @@ def as_json_line(value: Any) -> str:
     """Write a value as JSON on one line, whatever is in it."""
     try:
         return _encoder.encode(value).decode()
-    except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
-        return json.dumps(_encodable(value), ensure_ascii=False, default=str)
+    except (UnicodeEncodeError, OverflowError, TypeError, ValueError, RecursionError):
+        try:
+            return json.dumps(_encodable(value), ensure_ascii=False, default=str)
+        except RecursionError:
+            return '"nested too deeply to be shown"'
 
 
 def _objects_only(records: Sequence[Any], first_ordinal: int) -> tuple[list[dict[str, Any]], list[int], list[Refused]]:
@@ -96,6 +116,37 @@ def _objects_only(records: Sequence[Any], first_ordinal: int) -> tuple[list[dict
             message = f"a record should be a JSON object, this is {_json_type(record)}"
             refused.append(Refused(ordinal, "not_an_object", message, cut(as_json_line(record))))
     return kept, ordinals, refused
+
+
+def _shallow_only(
+    records: Sequence[Any], first_ordinal: int, ordinals: list[int] | None, refused: list[Refused]
+) -> tuple[list[Any], list[int], list[Refused]]:
+    """Part the records that can be written from those that are nested too deeply for it."""
+    kept, kept_ordinals, refused = [], [], list(refused)
+    for record, ordinal in zip(records, ordinals or range(first_ordinal, first_ordinal + len(records)), strict=True):
+        try:
+            if _is_deep(record):
+                _chunk([record], 1, None, [], "replace")
+            kept.append(record)
+            kept_ordinals.append(ordinal)
+        except RecursionError:
+            refused.append(Refused(ordinal, "too_deep", "nested too deeply", cut(as_json_line(record))))
+    return kept, kept_ordinals, refused
+
+
+def _is_deep(record: Any) -> bool:
+    """Tell whether a record may be nested too deeply, without recursion."""
+    level = [record]
+    for _ in range(_DEEP):
+        level = [
+            item
+            for value in level
+            if type(value) in (dict, list)
+            for item in (value.values() if type(value) is dict else value)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _json_type(value: Any) -> str:
@@ -114,8 +165,9 @@ def _column(values: list[Any]) -> tuple[Column, list[int]]:
     if types & {dict, list}:
         return _json(values)
     if types <= {int, Decimal, float}:
-        kind = Kind.DOUBLE if float in types else Kind.DECIMAL
-        return Column(pa.array([None if v is None else number_text(v) for v in values], pa.string()), kind), []
+        # Floats are NaN and infinities only, which numeric has too: as binary numbers the others would lose digits.
+        texts = [None if v is None else number_text(v) for v in values]
+        return Column(pa.array(texts, pa.string()), Kind.DECIMAL), []
     array, bad = string_array([None if v is None else scalar_text(v) for v in values])
     return Column(array, Kind.STRING), bad
 
@@ -140,7 +192,7 @@ def _uniform(values: list[Any], kind: type) -> tuple[Column, list[int]]:
             texts = [None if v is None else number_text(v) for v in values]
         return Column(pa.array(texts, pa.string()), Kind.DECIMAL), []
     if kind is float:
-        return Column(pa.array([None if v is None else number_text(v) for v in values], pa.string()), Kind.DOUBLE), []
+        return Column(pa.array([None if v is None else number_text(v) for v in values], pa.string()), Kind.DECIMAL), []
     return _json(values)
 
 
