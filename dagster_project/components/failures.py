@@ -13,6 +13,7 @@ ADVICE = {
     "MissingSettingError": "Set it (`bindery check` lists what cards need), then run the step again.",
     "TransientSourceError": "It may pass; the fetch resumes where it stopped.",
     "SourceError": "Asking again won't help: look at the source, then at the card.",
+    "UnreadableObjectsError": "The rest is loaded. Correct the files, or the card and replay.",
     "DataRefusedError": "Nothing of this load was kept. Look at the data, or change the card's bounds.",
     "LandingError": "The archive of raw bytes is damaged or full.",
     "DatabaseError": "Look at the database; nothing of this load was kept.",

@@ -18,6 +18,7 @@ from dagster_project.components.landing import retry_policy
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of, reading
 from dagster_project.components.report import stream_metadata
 from dagster_project.ingest.cards.base import SourceCard, StreamCard
+from dagster_project.ingest.errors import UnreadableObjectsError
 
 if TYPE_CHECKING:
     from dagster_project.ingest.load.report import LoadReport
@@ -112,6 +113,10 @@ def load_streams(
             f"{told}\nThe next fetch resumes where they stopped.",
             allow_retries=False,
         )
+    try:
+        report.refuse_unreadable(card.source)
+    except UnreadableObjectsError as error:
+        raise failure(error, f"loading {card.source}") from error
 
 
 def _run(

@@ -38,6 +38,14 @@ class DataRefusedError(IngestError):
     exit_code = 4
 
 
+class DamagedObjectError(DataRefusedError):
+    """One landed object can't be read, whatever the card says: it is damaged, too large or locked."""
+
+
+class UnreadableObjectsError(DataRefusedError):
+    """Landed objects couldn't be read; everything else of the load was kept."""
+
+
 class DatabaseError(IngestError):
     """Postgres can't be reached or refused a statement that the engine meant to succeed."""
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.ingest.errors import DataRefusedError, IngestError, SourceError
+from dagster_project.ingest.errors import DataRefusedError, IngestError, SourceError, UnreadableObjectsError
 from dagster_project.ingest.load.report import LoadReport
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ def run_source(
         raise
     if failure is not None:
         failure.load = loaded  # type: ignore[attr-defined]
+        try:
+            loaded.refuse_unreadable(card.source)
+        except UnreadableObjectsError as error:
+            failure.add_note(str(error))
         raise failure
     return RunReport(fetched, loaded)
 

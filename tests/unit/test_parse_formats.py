@@ -19,7 +19,7 @@ import zstandard
 
 from dagster_project.ingest.cards import FileSourceCard
 from dagster_project.ingest.chunk import Chunk, Kind
-from dagster_project.ingest.errors import CardError, DataRefusedError
+from dagster_project.ingest.errors import DataRefusedError
 from dagster_project.ingest.landing.model import LandedObject
 from dagster_project.ingest.parse import layers, read
 from dagster_project.ingest.parse.layers import by_content
@@ -255,7 +255,7 @@ def test_sheets_are_chosen_by_name_or_number() -> None:
     assert column(parse("x.xlsx", data, sheet=1), "b") == ["2"]
     with pytest.raises(DataRefusedError, match=r"no sheet 'x'; it has \['sheet 0', 'sheet 1'\]"):
         parse("x.xlsx", data, sheet="x")
-    with pytest.raises(CardError, match="there are 2 sheets"):
+    with pytest.raises(DataRefusedError, match="there are 2 sheets"):
         parse("x.xlsx", data, sheet=2)
 
 

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_project.ingest.durations import spell_duration
 from dagster_project.ingest.errors import CardError, LandingError
-from dagster_project.ingest.landing.log import LandingLog
+from dagster_project.ingest.landing.log import LOAD_LOCK, LandingLog
 from dagster_project.ingest.load.session import Session
 
 if TYPE_CHECKING:
@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """Landed objects read at a time."""
+SKIP = f"""
+with turn as materialized (select pg_advisory_xact_lock({LOAD_LOCK})), waiting as materialized (
+  select b.batch_id from turn, bindery.batches b where b.source = %s and (%s::text is null or b.stream = %s)
+    and b.status = 'sealed' and not exists (select from bindery.load_batches l where l.batch_id = b.batch_id)
+), skipped as (
+  insert into bindery.loads (source, kind, status, started_at, error)
+  select %s, 'load', 'committed', now(), %s where exists (select from waiting) returning load_id
+), taken as (
+  insert into bindery.load_batches (load_id, batch_id) select load_id, batch_id from skipped, waiting returning 1
+)
+select count(*) as batches from taken
+"""
+"""Marks what waits as taken by a load that loads nothing; a load of the source is waited for."""
 
 
 @dataclass(frozen=True, slots=True)

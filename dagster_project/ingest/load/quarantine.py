@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dagster_project.ingest.chunk import Kind
 from dagster_project.ingest.errors import DataRefusedError
+from dagster_project.ingest.load.reading import CODE
 from dagster_project.ingest.load.session import Session
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dagster_project.ingest.load.blocks import Block, Origin
 
 _RAW: Final = frozenset({Kind.INTEGER, Kind.DECIMAL, Kind.BOOLEAN, Kind.JSON})
+_WORDS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+"""Numbers that JSON doesn't have."""
 _PAGE: Final = 500
 _SHOWN: Final = 200
 """Characters of a value that a message shows."""
@@ -109,7 +112,9 @@ class Quarantine:
         """
         if not self.count:
             return
-        rate = self.count / max(rows_read, 1)
+        # Objects that can't be read aren't rows, and must not keep the others' rows out.
+        objects = self.codes[CODE]
+        rate = (self.count - objects) / max(rows_read - objects, 1)
         bound = None
         if expect.max_quarantined is not None and self.count > expect.max_quarantined:
             bound = f"max_quarantined is {expect.max_quarantined:,}"
@@ -142,7 +147,9 @@ def records(block: Block, rows: list[int]) -> list[str]:
     for column in block.columns.values():
         texts = column.values.take(indices).to_pylist()
         if column.kind in _RAW:
-            columns.append([None if text is None else msgspec.Raw(text.encode()) for text in texts])
+            columns.append(
+                [None if text is None else text if text in _WORDS else msgspec.Raw(text.encode()) for text in texts]
+            )
         else:
             columns.append(texts)
     encode = msgspec.json.encode

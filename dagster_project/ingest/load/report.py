@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dagster_project.ingest.errors import UnreadableObjectsError
+
+_SHOWN = 5
+"""Unreadable objects that an error names."""
 _SUMS = (
     *("rows_read", "inserted", "updated", "unchanged", "deleted", "duplicates", "conflicts", "quarantined", "bytes"),
     *("objects", "batches", "seconds", "emptied", "replaced_nul", "superseded", "resolved"),
@@ -52,6 +56,8 @@ class StreamLoad:
     """Rows that left the quarantine."""
     table_rows: int | None = None
     """Rows of the table afterwards, where the card's bounds asked for them."""
+    unreadable: list[str] = field(default_factory=list)
+    """Objects that couldn't be read and were set aside: why, each."""
     warnings: list[str] = field(default_factory=list)
     parts: list[StreamLoad] = field(default_factory=list)
     """Where this is the sum of several loads: each of them."""
@@ -74,6 +80,7 @@ class StreamLoad:
         }
         self.new_columns = [*self.new_columns, *later.new_columns]
         self.dropped = list(dict.fromkeys([*self.dropped, *later.dropped]))
+        self.unreadable = [*self.unreadable, *later.unreadable]
         self.warnings = list(dict.fromkeys([*self.warnings, *later.warnings]))
         self.table_rows = later.table_rows
 
@@ -98,6 +105,7 @@ class StreamLoad:
             "superseded": self.superseded,
             "resolved": self.resolved,
             "table_rows": self.table_rows,
+            "unreadable": self.unreadable,
             "warnings": self.warnings,
         }
         return {name: value for name, value in values.items() if value}
@@ -142,6 +150,23 @@ class LoadReport:
                 self.streams[name].add(stream)
             else:
                 self.streams[name] = stream
+
+    def refuse_unreadable(self, source: str) -> None:
+        """Say, once everything else is done and shown, that objects couldn't be read.
+
+        Raises:
+            UnreadableObjectsError: There are such objects; the others are loaded.
+        """
+        found = [why for stream in self.streams.values() for why in stream.unreadable]
+        if found:
+            more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise UnreadableObjectsError(
+                f"{source}: {len(found)} landed objects can't be read and were set aside (see them with `bindery "
+                f"quarantine {source}`); what else there was is loaded:\n  "
+                + "\n  ".join(found[:_SHOWN])
+                + more
+                + f"\nA corrected one loads by itself; after a change of the card: bindery replay {source}"
+            )
 
     def to_metadata(self) -> dict[str, Any]:
         """Give everything as plain values."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from dagster_project.ingest.load.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dagster_project.ingest.landing.model import Batch
 
 _AGAIN = (
@@ -19,6 +21,15 @@ _AGAIN = (
 _OLD = (
     "q.resolved_by is null and q.load_id <> %(load)s and q.landing_id in "
     "(select landing_id from bindery.landed where batch_id = any(%(batches)s))"
+)
+
+
+_BETTER = (
+    "update raw._quarantine q set resolved_by = %(load)s from bindery.landed old, bindery.landed new "
+    "where (q.source, q.stream, q.code) = (%(source)s, %(stream)s, 'unreadable_object') and q.resolved_by is null "
+    "and old.landing_id = q.landing_id and (new.source, new.stream, new.origin) = (old.source, old.stream, old.origin) "
+    "and new.landing_id > old.landing_id and new.batch_id = any(%(batches)s) and new.landing_id <> all(%(bad)s) "
+    "returning q.landing_id"
 )
 
 
@@ -44,3 +55,29 @@ def resolve(session: Session, load_id: int, read: list[Batch], refused: list[tup
         values,
     )
     return session.run(f"update raw._quarantine q set resolved_by = %(load)s where {_OLD}", values).rowcount
+
+
+def resolve_objects(
+    session: Session, load_id: int, source: str, stream: str, read: list[Batch], set_aside: Iterable[int | None]
+) -> set[int]:
+    """Settle objects that couldn't be read, where a newer observation of the same one was read by now.
+
+    Args:
+        session: In the load's transaction.
+        load_id: The load.
+        source: The source's name.
+        stream: The stream's name.
+        read: The batches that it read.
+        set_aside: Landing ids of objects in them that couldn't be read.
+
+    Returns:
+        Landing ids of those that are settled.
+    """
+    values = {
+        "load": load_id,
+        "source": source,
+        "stream": stream,
+        "batches": [batch.batch_id for batch in read],
+        "bad": list(set_aside),
+    }
+    return {row[0] for row in session.all(_BETTER, values)}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from dagster_project.ingest.errors import LandingError
+from dagster_project.ingest.errors import DataRefusedError, LandingError
 from dagster_project.ingest.landing import retention
 from dagster_project.ingest.landing.archive import Archive
 from dagster_project.ingest.load import batches
@@ -22,8 +23,9 @@ from dagster_project.ingest.load.blocks import Block, blocks
 from dagster_project.ingest.load.convert import declared_type
 from dagster_project.ingest.load.memory import keep_little
 from dagster_project.ingest.load.plan import next_load
+from dagster_project.ingest.load.reading import ObjectReader, TurnedOutUnreadableError, Unreadable
 from dagster_project.ingest.load.report import LoadReport, StreamLoad
-from dagster_project.ingest.load.resolve import resolve
+from dagster_project.ingest.load.resolve import resolve, resolve_objects
 from dagster_project.ingest.load.session import Session, may_pass, open_session, translated, wait_for_turn
 from dagster_project.ingest.load.stream import StreamLoader
 from dagster_project.ingest.parse import read
@@ -124,12 +126,18 @@ def _load_once(
     replay: Replay | None,
     limit: int | None,
 ) -> tuple[LoadReport, bool]:
-    """Do one load, several times where somebody else's lock ends it; tell whether more waits."""
-    for number in range(1, TRIES + 1):
-        attempt = _Load(card, runtime, chosen, partition, replay, limit)
+    """Do one load, several times where somebody else's lock or a damaged file ends it; tell whether more waits."""
+    number = 0
+    unreadable = Unreadable()
+    while True:
+        attempt = _Load(card, runtime, chosen, partition, replay, limit, unreadable)
         try:
             return attempt.run(), attempt.more
+        except TurnedOutUnreadableError as late:
+            unreadable.found[late.landing_id] = late.why
+            attempt.tell("warning", f"{late.why}: the load begins anew, without it")
         except psycopg.Error as error:
+            number += 1
             if may_pass(error) and number < TRIES:
                 pause = PAUSE * 2 ** (number - 1)
                 said = " ".join(str(error).split())
@@ -137,12 +145,23 @@ def _load_once(
                 time.sleep(pause)
                 continue
             failure = translated(error, card.source)
+            _say_ways_on(failure, card.source, replay)
             attempt.note_failure(failure)
             raise failure from error
         except Exception as error:
+            _say_ways_on(error, card.source, replay)
             attempt.note_failure(error)
             raise
-    raise AssertionError("unreachable")
+
+
+def _say_ways_on(error: Exception, source: str, replay: Replay | None) -> None:
+    """Say what becomes of batches that a load refuses."""
+    if isinstance(error, DataRefusedError) and replay is None:
+        error.add_note(
+            "What is landed waits, and the next load tries it again. If it is the card's fault, correct the card and "
+            f"run `bindery run {source} --load-only`; to go on without it: bindery state skip {source} (a replay can "
+            "still load it)"
+        )
 
 
 class _Load:
@@ -156,6 +175,7 @@ class _Load:
         partition: str,
         replay: Replay | None,
         limit: int | None,
+        unreadable: Unreadable,
     ) -> None:
         self.card = card
         self.runtime = runtime
@@ -163,6 +183,7 @@ class _Load:
         self.partition = partition
         self.replay = replay
         self.limit = limit
+        self.unreadable = unreadable
         self.load_id: int | None = None
         self.more = False
         """Whether batches are left for a load after this one."""
@@ -299,7 +320,8 @@ class _Load:
             self.tell("copy", None, stream.name, rows=report.rows_read, bytes=report.bytes)
             self.runtime.checkpoint("copy")
 
-        chunks = self._chunks(session, stream, work, loader)
+        reader = ObjectReader(self.unreadable, all_or_nothing=stream.write == "replace")
+        chunks = self._chunks(session, stream, work, loader, reader)
         loader.load(blocks(self._timed(chunks), stream.renames), on_block)
         report.stages["read"] = self._read_seconds
         self.tell("merge", None, stream.name, rows=report.rows_read)
@@ -307,6 +329,8 @@ class _Load:
         loader.finish(more=work.more)
         if self.replay is not None:
             report.resolved = resolve(session, self.load_id, work.read, loader.quarantine.places)
+        again = resolve_objects(session, self.load_id, self.card.source, stream.name, work.read, reader.set_aside)
+        report.unreadable = [why for landing_id, why in reader.set_aside.items() if landing_id not in again]
         report.seconds = time.perf_counter() - begun
         return report
 
@@ -320,7 +344,7 @@ class _Load:
             yield item
 
     def _chunks(
-        self, session: Session, stream: StreamCard, work: Work, loader: StreamLoader
+        self, session: Session, stream: StreamCard, work: Work, loader: StreamLoader, reader: ObjectReader
     ) -> Iterator[tuple[LandedObject, Chunk]]:
         """Read every landed object of the batches in order."""
         left = self.limit
@@ -334,11 +358,12 @@ class _Load:
                     loader.report.objects += 1
                     loader.report.bytes += landed.size or 0
                     self.runtime.checkpoint("parse")
-                    for chunk in self._read(stream, landed, left):
+                    for chunk in reader.chunks(landed, partial(self._read, stream, landed, left)):
                         if left is not None:
                             left -= chunk.rows
                         yield landed, chunk
                 loader.drain()
+        reader.finish()
 
     def _read(self, stream: StreamCard, landed: LandedObject, limit: int | None) -> Iterator[Chunk]:
         if landed.uri is None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import IO, Any
 
 import msgspec
 
 from dagster_project.ingest.chunk import Chunk, Refused
-from dagster_project.ingest.errors import CardError, DataRefusedError
+from dagster_project.ingest.errors import CardError, DamagedObjectError, DataRefusedError
 from dagster_project.ingest.parse.encoding import SAMPLE, decode_counting, detect, utf8_pieces
 from dagster_project.ingest.parse.records import RECORDS, NulBytes, chunks_of_records, records_to_chunk
 from dagster_project.ingest.parse.text import cut
@@ -26,26 +26,37 @@ SMALL_BYTES = 2 * 1024 * 1024
 """Lines decoded before they become columns, in bytes: dicts take seven times as much."""
 _LONGEST_INT = 4000
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
+_UNDECODED = (msgspec.DecodeError, RecursionError, UnicodeError, InvalidOperation)
+"""What the fast decoder raises: ``InvalidOperation`` for an exponent of twenty digits."""
 
 
 def decode(data: bytes | str) -> Any:
     """Decode one JSON value without losing a digit.
 
     Lone surrogates, NaN, infinities and whole numbers of thousands of digits, which the fast decoder doesn't take, are
-    taken too.
+    taken too. A number whose exponent nothing can hold is its text.
 
     Raises:
         ValueError: It isn't JSON.
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+    except _UNDECODED as error:
         try:
             text = data if isinstance(data, str) else data.decode("utf-8")
-            return json.loads(text, parse_float=Decimal, parse_int=_whole)
+            return json.loads(text, parse_float=_exact, parse_int=_whole)
         except (ValueError, RecursionError) as second:
+            if isinstance(second, RecursionError):
+                raise ValueError("nested too deeply") from None
             where = second if isinstance(second, json.JSONDecodeError) else error
-            raise ValueError(str(where) or "nested too deeply") from None
+            raise ValueError(str(where)) from None
+
+
+def _exact(digits: str) -> Decimal | str:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return digits
 
 
 def _whole(digits: str) -> int | Decimal:
@@ -76,14 +87,15 @@ def read_document(
         keep: Tells which records are wanted; all by default.
 
     Raises:
-        DataRefusedError: It is too large, isn't JSON, or has nothing at the path.
+        DamagedObjectError: It is too large, or JSON that is cut, undecodable or nested too deeply.
+        DataRefusedError: It isn't JSON, or has nothing at the path.
     """
     data = _read_whole(stream, limit, name)
     encoding = detect(data[:SAMPLE], whole=len(data) <= SAMPLE)
     if encoding.name != "utf-8" or encoding.bom:
         text, failed = decode_counting(data[encoding.bom :], encoding.name)
         if failed:
-            raise DataRefusedError(f"{name}: bytes that are not text in {encoding.name}; get the document again")
+            raise DamagedObjectError(f"{name}: bytes that are not text in {encoding.name}; get the document again")
         data = text.encode("utf-8", "surrogatepass")
     if not data.strip():
         return
@@ -92,7 +104,9 @@ def read_document(
     except ValueError as error:
         lines = _as_lines(data)
         if lines is None:
-            raise DataRefusedError(f"{name}: not a JSON document ({error}); it begins {data[:60]!r}") from None
+            # What begins as JSON was meant to be: it is the document that is damaged, not the card that is wrong.
+            kind = DamagedObjectError if data.lstrip()[:1] in (b"{", b"[") else DataRefusedError
+            raise kind(f"{name}: not a JSON document ({error}); it begins {data[:60]!r}") from None
         document = lines
     del data
     found = select(document, records, name)
@@ -113,7 +127,7 @@ def _as_lines(data: bytes) -> list[Any] | None:
     """Decode one JSON object a line, as some files named .json are; None where they aren't that."""
     try:
         values = _decoder.decode_lines(data)
-    except msgspec.DecodeError:
+    except _UNDECODED:
         return None
     return values if all(type(value) is dict for value in values) else None
 
@@ -149,7 +163,7 @@ def _read_whole(stream: IO[bytes], limit: int, name: str) -> bytes:
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise DataRefusedError(
+            raise DamagedObjectError(
                 f"{name}: a single JSON document of more than {limit / 1024**2:.0f} MiB can't be read in a stream: "
                 "ask for JSON lines, or raise `max_document` if there is memory for it"
             )
@@ -209,7 +223,7 @@ class _Lines:
             return
         try:
             values = _decoder.decode_lines(block)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
+        except _UNDECODED:
             yield from self._one_by_one(block)
             return
         self._waiting.extend(values)

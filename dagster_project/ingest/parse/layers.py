@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
-from dagster_project.ingest.errors import DataRefusedError
+from dagster_project.ingest.errors import DamagedObjectError, DataRefusedError
 
 if TYPE_CHECKING:
     from dagster_project.ingest.cards.file import FileSourceCard, FileStream
@@ -93,20 +93,20 @@ class _Counted:
         self.count += len(data)
         packed = self._packed.count if self._packed else self.packed_size
         if self.count > self.max_bytes:
-            raise DataRefusedError(
+            raise DamagedObjectError(
                 f"{self._name}: more than {self.max_bytes / 1024**3:.1f} GiB after decompression: raise "
                 "`max_decompressed` in the card if the file is meant to be that large"
             )
         if packed and self.count > _FREE and self.count > packed * self.max_ratio:
-            raise DataRefusedError(
+            raise DamagedObjectError(
                 f"{self._name}: grows more than {self.max_ratio:.0f} times when decompressed, as archive bombs do: "
                 "raise `max_ratio` in the card if the file is meant to"
             )
         return data
 
-    def _broken(self, error: Exception) -> DataRefusedError:
+    def _broken(self, error: Exception) -> DamagedObjectError:
         what = self._layer or "archive"
-        return DataRefusedError(
+        return DamagedObjectError(
             f"{self._name}: its {what} data end too early or are damaged ({error}); get the file again"
         )
 
@@ -132,7 +132,8 @@ def members(
     """Give the files inside a landed object, one after another, in the order of their names.
 
     Raises:
-        DataRefusedError: Damaged or truncated, a bomb, encrypted, or without a member to read.
+        DamagedObjectError: Damaged or truncated, a bomb, or encrypted.
+        DataRefusedError: Without a member to read.
     """
     raw = open_bytes()
     try:
@@ -156,7 +157,7 @@ def _peel(
         layer = None
     if layer:
         if depth >= _MAX_DEPTH:
-            raise DataRefusedError(f"{name}: compressed more than {_MAX_DEPTH} times over")
+            raise DamagedObjectError(f"{name}: compressed more than {_MAX_DEPTH} times over")
         inner = _Counted(_decompressor(layer, source), name, layer, source)
         inner.max_bytes, inner.max_ratio = card.max_decompressed, card.max_ratio
         if _LAYERS.get(path.suffix.lower()) == layer:
@@ -194,12 +195,12 @@ def spool(source: IO[bytes]) -> IO[bytes]:
 
 def _zipped(source: _Counted, name: str, card: FileSourceCard, stream: FileStream, *, in_zip: bool) -> Iterator[Member]:
     if in_zip:
-        raise DataRefusedError(f"{name}: a zip archive inside a zip archive; unpack the outer one")
+        raise DamagedObjectError(f"{name}: a zip archive inside a zip archive; unpack the outer one")
     with spool(cast("IO[bytes]", source)) as file:
         try:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile as error:
-            raise DataRefusedError(
+            raise DamagedObjectError(
                 f"{name}: its zip data end too early or are damaged ({error}); get it again"
             ) from None
         with archive:
@@ -216,11 +217,11 @@ def _zipped(source: _Counted, name: str, card: FileSourceCard, stream: FileStrea
             for info in chosen:
                 label = f"{name}!{info.filename}"
                 if info.flag_bits & 0x1:
-                    raise DataRefusedError(f"{label}: encrypted; drop it decrypted")
+                    raise DamagedObjectError(f"{label}: encrypted; drop it decrypted")
                 try:
                     opened = archive.open(info)
                 except (NotImplementedError, zipfile.BadZipFile, RuntimeError) as error:
-                    raise DataRefusedError(f"{label}: can't be unpacked: {error}") from None
+                    raise DamagedObjectError(f"{label}: can't be unpacked: {error}") from None
                 with opened:
                     inner = _Counted(opened, label, "zip")
                     inner.packed_size = max(info.compress_size, 1)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dagster_project.ingest.chunk import ROWS, Chunk, Column, Kind
-from dagster_project.ingest.errors import DataRefusedError
+from dagster_project.ingest.errors import DamagedObjectError, DataRefusedError
 from dagster_project.ingest.parse.layers import spool
 from dagster_project.ingest.parse.records import NulBytes, as_json_line, number_text
 from dagster_project.ingest.parse.shape import distinct_names
@@ -29,7 +29,8 @@ def read_parquet(
     """Read a Parquet file.
 
     Raises:
-        DataRefusedError: It is damaged or not Parquet.
+        DamagedObjectError: It is damaged.
+        DataRefusedError: It is not Parquet.
     """
     import pyarrow.parquet as pq
 
@@ -48,7 +49,9 @@ def read_parquet(
             if not given:
                 yield Chunk({name: Column(pa.array([], pa.string()), Kind.NULL) for name in names}, 0, ordinal)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise DataRefusedError(f"{name}: not a whole Parquet file ({error}); get the file again") from None
+            file.seek(0)
+            kind = DamagedObjectError if file.read(4) == b"PAR1" else DataRefusedError
+            raise kind(f"{name}: not a whole Parquet file ({error}); get the file again") from None
 
 
 def _batch_rows(parquet: Any) -> int:

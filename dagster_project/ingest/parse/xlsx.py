@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 from dagster_project.ingest.chunk import Chunk, Column, Kind
-from dagster_project.ingest.errors import CardError, DataRefusedError
+from dagster_project.ingest.errors import DamagedObjectError, DataRefusedError
 from dagster_project.ingest.parse.layers import spool
 from dagster_project.ingest.parse.records import scalar_text
 from dagster_project.ingest.parse.shape import distinct_names
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _ROWS = 16_384
 _MAX_EXACT = 2**53
+_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks begin."""
 
 
 def read_workbook(
@@ -39,7 +41,8 @@ def read_workbook(
         limit: Largest size, in bytes, unpacked.
 
     Raises:
-        DataRefusedError: Too large, damaged, encrypted, or without the sheet.
+        DamagedObjectError: Too large, damaged or encrypted.
+        DataRefusedError: Not a workbook, or without the sheet.
     """
     with spool(stream) as file:
         rows = iter(_rows(file, card, name, limit))
@@ -83,27 +86,31 @@ def _rows(file: IO[bytes], card: FileStream, name: str, limit: int) -> Iterator[
             size = max(size, sum(info.file_size for info in archive.infolist()))
     file.seek(0)
     if size > limit:
-        raise DataRefusedError(
+        raise DamagedObjectError(
             f"{name}: a workbook of {size / 1024**2:.0f} MiB (unpacked) is more than {limit / 1024**2:.0f} MiB, and "
             "workbooks can't be read in a stream: save it as CSV, or raise `max_document`"
         )
     try:
         workbook = calamine.CalamineWorkbook.from_filelike(file)
     except calamine.PasswordError:
-        raise DataRefusedError(f"{name}: the workbook has a password; save it without") from None
+        raise DamagedObjectError(f"{name}: the workbook has a password; save it without") from None
     except (calamine.CalamineError, OSError, ValueError) as error:
-        raise DataRefusedError(f"{name}: not a workbook that can be read ({error}); get the file again") from None
+        file.seek(0)
+        kind = DamagedObjectError if file.read(4) in _MAGIC else DataRefusedError
+        raise kind(f"{name}: not a workbook that can be read ({error}); get the file again") from None
     sheets = list(workbook.sheet_names)
     wanted = card.sheet if card.sheet is not None else _first_visible(workbook, calamine)
     if isinstance(wanted, str) and wanted not in sheets:
         raise DataRefusedError(f"{name}: no sheet {wanted!r}; it has {sheets}")
     if isinstance(wanted, int) and not 0 <= wanted < len(sheets):
-        raise CardError(f"{name}: `sheet: {wanted}`, but there are {len(sheets)} sheets: {sheets} (numbers from 0)")
+        raise DataRefusedError(
+            f"{name}: `sheet: {wanted}`, but there are {len(sheets)} sheets: {sheets} (numbers from 0)"
+        )
     try:
         sheet = workbook.get_sheet_by_name(sheets[wanted] if isinstance(wanted, int) else wanted)
         yield from sheet.iter_rows()
     except calamine.CalamineError as error:
-        raise DataRefusedError(f"{name}: sheet {wanted!r} can't be read: {error}") from None
+        raise DamagedObjectError(f"{name}: sheet {wanted!r} can't be read: {error}") from None
 
 
 def _first_visible(workbook: Any, calamine: Any) -> int:
