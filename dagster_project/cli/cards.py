@@ -14,6 +14,10 @@ from dagster_project.runtime import engine_runtime
 
 if TYPE_CHECKING:
     from dagster_project.ingest.cards import SourceCard
+    from dagster_project.ingest.load.preview import Look
+
+REASONS = 3
+"""Reasons that the line under a preview names."""
 
 
 @click.command()
@@ -129,26 +133,57 @@ def preview(target: str | None, card_file: Path | None, stream: str, limit: int,
         from dagster_project.cli.platform import ensure_world
 
         ensure_world(settings)
-    rows = pipeline.preview(card, engine_runtime(settings), chosen.name, limit)
+    found = pipeline.look(card, engine_runtime(settings), chosen.name, limit)
     if as_json:
-        for row in rows:
+        for row in found.rows:
             click.echo(json.dumps(row, default=str, ensure_ascii=False))
+    else:
+        click.echo(records_table(found))
+        click.echo(f"{len(found.rows)} rows of {card.source}.{chosen.name}; nothing was written")
+    tell(found)
+
+
+def tell(found: Look) -> None:
+    """Say what a load would refuse, and what else a person should look at."""
+    for warning in found.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    if not found.refused:
         return
-    click.echo(records_table(rows))
-    click.echo(f"{len(rows)} rows of {card.source}.{chosen.name}; nothing was written")
+    reasons = [misfit.message for misfits in found.misfits.values() for misfit in misfits[:1]] + found.unread
+    shown = list(dict.fromkeys(reasons))
+    click.secho(
+        f"{found.refused} of {len(found.rows) + len(found.unread)} rows would be quarantined: "
+        + "; ".join(shown[:REASONS])
+        + (f"; and {len(shown) - REASONS} more" if len(shown) > REASONS else ""),
+        fg="yellow",
+        err=True,
+    )
 
 
-def records_table(rows: list[dict[str, Any]], width: int = 48) -> str:
-    """Lay rows out for reading, one field a line where there are many fields."""
+def records_table(found: Look, width: int = 48) -> str:
+    """Lay rows out for reading, one field a line: column, type, value; what a load would refuse is marked."""
     lines = []
-    for number, row in enumerate(rows, 1):
-        lines.append(f"── row {number} " + "─" * 40)
-        pad = max((len(name) for name in row), default=0)
+    name_width = max((len(name) for row in found.rows for name in row), default=0)
+    type_width = max(map(len, found.types.values()), default=0)
+    for number, row in enumerate(found.rows):
+        lines.append(f"── row {number + 1} " + "─" * 40)
+        misfits = {misfit.column: misfit.message for misfit in reversed(found.misfits.get(number, []))}
         for name, value in row.items():
-            text = "NULL" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
-            text = text.replace("\n", "⏎")
-            lines.append(f"{name:<{pad}}  {text if len(text) <= width * 2 else text[: width * 2 - 1] + '…'}")
+            text = written(value).replace("\n", "⏎")
+            text = text if len(text) <= width * 2 else text[: width * 2 - 1] + "…"
+            mark = f"   ✗ {misfits.pop(name)}" if name in misfits else ""
+            lines.append(f"{name:<{name_width}}  {found.types.get(name, ''):<{type_width}}  {text}{mark}")
+        lines += [f"✗ {message}" for message in misfits.values()]
     return "\n".join(lines) if lines else "(no rows)"
+
+
+def written(value: Any) -> str:
+    """Write a value as one reads it in a table: the type stands beside it, so that nothing needs quotes."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool | dict | list):
+        return json.dumps(value, default=str, ensure_ascii=False)
+    return str(value)
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagster_project.cli.context import find_card
+from dagster_project.cli.context import command, find_card
 from dagster_project.cli.progress import Watcher, size
 from dagster_project.runtime import engine_runtime
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     "--card", "card_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A card's file."
 )
 @click.option(
-    "--database", help="Postgres URL to load into instead of the platform's database (with --card or SOURCE)."
+    "--database",
+    help="Postgres URL to load into (with --card or SOURCE); by default the platform's: BINDERY_DATABASE_URL, or the "
+    "Postgres in the data directory.",
 )
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows of each stream.")
@@ -64,6 +66,8 @@ def run(
         from dagster_project.ingest.cards.read import read_cards
 
         cards = read_cards(card_file)
+        if database is None and not dry_run:
+            tell_shared_names(card_file, cards)
     else:
         cards = [find_card(source) for source in sources]
         from dagster_project.cli.platform import ensure_world
@@ -79,6 +83,22 @@ def run(
         run_card(settings, card, streams, limit, full_refresh, load_only, as_json, report=card_file is None)
 
 
+def tell_shared_names(file: Path, cards: list[SourceCard]) -> None:
+    """Warn where a card that stands alone has the name of one of the platform's: they would share everything."""
+    from dagster_project.cli.context import shelf
+
+    theirs = shelf().cards
+    for card in cards:
+        other = theirs[card.source][0] if card.source in theirs else file
+        if not other.samefile(file):
+            click.secho(
+                f"warning: {file}: source {card.source!r} is also that of {other}: they share raw tables "
+                f"({card.source}__...), cursor and landing. Give this one another `source`",
+                fg="yellow",
+                err=True,
+            )
+
+
 def with_database(settings: Settings, database: str | None) -> Settings:
     """Give settings that point at another Postgres, where the caller names one."""
     return settings if database is None else settings.model_copy(update={"database_url": _secret(database)})
@@ -92,16 +112,17 @@ def _secret(text: str) -> Any:
 
 def show_dry_run(settings: Settings, cards: list[SourceCard], streams: tuple[str, ...], limit: int) -> None:
     """Preview every chosen stream of the cards."""
-    from dagster_project.cli.cards import records_table
+    from dagster_project.cli.cards import records_table, tell
     from dagster_project.ingest import pipeline
 
     runtime = engine_runtime(settings)
     for card in cards:
         for stream in card.all_streams:
             if not streams or stream.name in streams:
-                rows = pipeline.preview(card, runtime, stream.name, limit)
+                found = pipeline.look(card, runtime, stream.name, limit)
                 click.secho(f"{card.source}.{stream.name}", bold=True)
-                click.echo(records_table(rows))
+                click.echo(records_table(found))
+                tell(found)
     click.echo("dry run: nothing was written")
 
 
@@ -133,6 +154,7 @@ def run_card(
         from dagster_project.operations.report import report_load
 
         report_load(settings, card, result)
+    result.load.refuse_unreadable(card.source)
 
 
 def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None:
@@ -175,7 +197,7 @@ def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None
             f"{size(stream.bytes)} · {seconds:.1f} s · {rate}"
         )
         if stream.quarantined:
-            click.secho(f"  look at the refused rows: bindery quarantine {source}.{name}", fg="yellow")
+            click.secho(f"  look at the refused rows: {command()} quarantine {source}.{name}", fg="yellow")
     if len(load.load_ids) > 1:
         click.echo(f"{source}: in {len(load.load_ids)} loads: {', '.join(map(str, load.load_ids))}")
 
@@ -200,14 +222,17 @@ def replay(source: str, streams: tuple[str, ...], load_id: int | None, as_json: 
         runtime.progress = watcher
         result = pipeline.replay_source(card, runtime, streams=list(streams) or None, load_id=load_id)
     show_result(source, result, time.monotonic() - started, as_json)
+    result.load.refuse_unreadable(source)
 
 
 def run_everything(settings: Settings, *, debug: bool, limit: int | None, full_refresh: bool, as_json: bool) -> None:
     """Materialise the whole graph in the platform's Dagster instance, show what happened, end with an exit code."""
+    from dagster_project.cli.context import platform_cards
     from dagster_project.cli.graph import GraphWatcher, show_summary
     from dagster_project.cli.platform import ensure_world
     from dagster_project.operations.run_all import materialize_everything
 
+    platform_cards()  # a mistake in a card is said here in a line, by the graph in fifty
     ensure_world(settings)
     rows = limit if limit is not None else settings.debug_rows if debug else None
     with GraphWatcher(as_json=as_json) as watcher:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dagster_project.ingest.chunk import Chunk
     from dagster_project.ingest.fetch.report import FetchReport
     from dagster_project.ingest.landing.model import LandedObject
+    from dagster_project.ingest.load.preview import Look
     from dagster_project.ingest.runtime import Runtime
 
 
@@ -130,11 +131,21 @@ def preview(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> 
     Raises:
         SourceError: As ``fetch_source``.
     """
+    return look(card, runtime, stream, limit).rows
+
+
+def look(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> Look:
+    """Preview a stream, and tell what a load would say to its rows: refused ones, names that are in none of them.
+
+    Raises:
+        SourceError: As ``fetch_source``.
+    """
     from dagster_project.ingest.fetch.run import fetch_sample
-    from dagster_project.ingest.load.preview import typed_rows
+    from dagster_project.ingest.load.preview import look_at
     from dagster_project.ingest.parse import read
 
     stream_card = card.stream(stream)
+    everything = stream_card.model_copy(update={"ignore": []})
     with fetch_sample(card, runtime, stream, limit) as sample:
 
         def chunks() -> Iterator[tuple[LandedObject, Chunk]]:
@@ -142,8 +153,10 @@ def preview(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> 
             for landed in sample.objects:
                 if left <= 0:
                     return
-                for chunk in read(card, stream_card, landed, partial(sample.open, landed), limit=left):
+                for chunk in read(card, everything, landed, partial(sample.open, landed), limit=left):
                     left -= chunk.rows
                     yield landed, chunk
 
-        return typed_rows(stream_card, chunks(), limit)
+        found = look_at(stream_card, chunks(), limit)
+        found.warnings[:0] = [warning for done in sample.report.streams.values() for warning in done.warnings]
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -61,6 +62,22 @@ class WebStream(StreamCard):
     record: str | None = None
     """CSS selector of one record's element; without it the page is one record."""
     fields: dict[str, FieldRule] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_fields(self) -> Self:
+        named = {
+            "primary_key": self.primary_key,
+            "newest_by": self.newest_by,
+            "columns": self.columns,
+            "ignore": self.ignore,
+        }
+        for where, names in named.items():
+            for name in names:
+                if name not in self.fields and name not in self.renames:
+                    near = difflib.get_close_matches(name, self.fields, 1, 0.6)
+                    hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted(self.fields)}"
+                    raise ValueError(f"stream {self.name!r}: {where} names {name!r}, not among `fields`: {hint}")
+        return self
 
 
 class Crawl(CardModel):
