@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -175,3 +176,25 @@ def test_sitemaps_are_read_whatever_is_around_them() -> None:
     )
     assert sitemap_urls(text, "m") == (["http://x/a?b=1&c=2", "http://x/d"], False)
     assert sitemap_urls(b"<sitemapindex><sitemap><loc>http://x/1</loc>", "m") == (["http://x/1"], True)
+    assert sitemap_urls(b"<x:loc>\n <![CDATA[ http://[::1]/a]]>\n</x:loc><loc/><loc> </loc>", "m")[0] == [
+        "http://[::1]/a"
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<loc>" * 400_000,
+        b"<loc>" + b" " * 2_000_000,
+        b"<loc>" + b"a" * 2_000_000,
+        b"<" * 2_000_000,
+        b"<loc><![CDATA[" * 200_000,
+        b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "&a;&a;">]><loc>&a;</loc>' * 20_000,
+    ],
+    ids=["loc", "spaces", "long", "brackets", "cdata", "entities"],
+)
+def test_what_is_no_sitemap_is_soon_found_out(body: bytes) -> None:
+    started = time.process_time()
+    urls, _ = sitemap_urls(body, "m")
+    assert time.process_time() - started < 3
+    assert all(len(url) < 9000 for url in urls)

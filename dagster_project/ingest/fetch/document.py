@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any
 
 import jmespath
@@ -36,8 +36,8 @@ def decode(data: bytes, charset: str | None = None) -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return json.loads(_text(data, charset), parse_float=Decimal, parse_int=_whole)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, InvalidOperation):
+        return json.loads(_text(data, charset), parse_float=_exact, parse_int=_whole)
 
 
 def read_document(data: bytes, url: str, content_type: str = "", redactor: Redactor | None = None) -> Any:
@@ -59,7 +59,9 @@ def read_document(data: bytes, url: str, content_type: str = "", redactor: Redac
         start = (redactor or Redactor()).start(data, decode=lambda first: _text(first, None, "replace"))
         if not data.strip():
             raise SourceError(f"{url} answered with an empty body instead of JSON") from None
-        if _HTML.match(data) or "html" in content_type:
+        if isinstance(error, RecursionError):
+            hint = "JSON that is nested too deeply"
+        elif _HTML.match(data) or "html" in content_type:
             hint = "an HTML page instead of JSON: a login or error page, or the wrong `path` or `base_url`"
         else:
             hint = f"something else than JSON ({error})"
@@ -146,6 +148,13 @@ def _text(data: bytes, charset: str | None, errors: str = "strict") -> str:
         if charset is None or codecs.lookup(charset).name == "utf-8":
             raise
         return data.decode(charset, errors)
+
+
+def _exact(digits: str) -> Decimal | str:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # an exponent that nothing can hold
+        return digits
 
 
 def _whole(digits: str) -> int | Decimal:

@@ -14,7 +14,9 @@ from dagster_project.ingest.parse.page import Page
 _PORTS = {"http": 80, "https": 443}
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_LOCATION = re.compile(r"<(?:\w+:)?loc>\s*(?:<!\[CDATA\[)?\s*(.*?)\s*(?:\]\]>)?\s*</(?:\w+:)?loc>", re.DOTALL)
+# Nothing in it can fail once it has begun: what is no sitemap mustn't take long to be found out.
+_LOCATION = re.compile(r"<(?:\w{1,30}:)?loc>([^<>]{0,8192})(?:<!\[CDATA\[([^<>]{0,8192}))?")
+_LONGEST = 8192
 _INDEX = re.compile(r"<(?:\w+:)?sitemapindex[\s>]")
 _MAX_SITEMAP = 50 * 1024 * 1024
 _NOT_FOUND = re.compile(
@@ -87,7 +89,8 @@ def sitemap_urls(body: bytes, url: str) -> tuple[list[str], bool]:
         raise SourceError(f"sitemap {url}: larger than {_MAX_SITEMAP // 1024**2} MiB, more than sitemaps may be")
     text = body.decode("utf-8", "replace")
     # Read by pattern, not by an XML parser: sitemaps are simple and often broken, entities can be bombs.
-    return [html.unescape(found) for found in _LOCATION.findall(text)], _INDEX.search(text) is not None
+    found = (cdata.removesuffix("]]").strip() or plain.strip() for plain, cdata in _LOCATION.findall(text))
+    return [html.unescape(url) for url in found if 0 < len(url) < _LONGEST], _INDEX.search(text) is not None
 
 
 def suspicion(page: Page, asked: str) -> str | None:

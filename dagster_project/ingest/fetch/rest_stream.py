@@ -281,7 +281,8 @@ class RestStreamFetch:
         data = answer.read()
         if answer.status == 204 or (not data.strip() and answer.headers.get("Content-Length") == "0"):
             return _Look(None, 0, 0, "")
-        document = read_document(data, url, answer.headers.get("Content-Type", ""), self._client.redactor)
+        asked = url if answer.url == url else f"{url}, redirected to {answer.url},"
+        document = read_document(data, asked, answer.headers.get("Content-Type", ""), self._client.redactor)
         records = self._records.of(document, url)
         fresh = self._seen(records)
         return _Look(document, len(records), fresh, Guard.digest(records) if records else "")
