@@ -9,7 +9,8 @@ import pytest
 
 from dagster_project.cli.cards import records_table
 from dagster_project.ingest import pipeline
-from dagster_project.ingest.cards import WebSourceCard
+from dagster_project.ingest.cards import RestApiSourceCard, WebSourceCard
+from dagster_project.ingest.errors import SourceError
 from dagster_project.settings import Settings
 from tests.integration.load_world import World
 
@@ -105,3 +106,12 @@ def test_a_page_has_the_fields_that_its_card_names(where: str) -> None:
     wrong: Any = {"titel": {"type": "text"}} if where == "columns" else ["titel"]
     with pytest.raises(ValueError, match=rf"{where}.*'titel'.*did you mean 'title'"):
         WebSourceCard.model_validate({**fields, "streams": [{**stream, where: wrong}]})
+
+
+def test_a_source_that_does_not_run_is_asked_after(world: World) -> None:
+    stream = {"name": "t", "path": "/t"}
+    card = RestApiSourceCard.model_validate(
+        {"source": "s", "base_url": "http://127.0.0.1:9", "http_retry": {"attempts": 1}, "streams": [stream]}
+    )
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9/t: no answer: is it running \(see `base_url`.*refused"):
+        pipeline.look(card, world.runtime, "t", 1)

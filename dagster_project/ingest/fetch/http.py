@@ -372,7 +372,9 @@ class HttpClient:
         self._breaker.failed(host)
         if any(isinstance(each, DeadlinePassed) for each in chain(error)):
             return _Late(self._reason(error), status=status)
-        return _Again(f"{what}: {self._reason(error)}", status=status)
+        refused = any(isinstance(each, ConnectionRefusedError) for each in chain(error))
+        hint = "is it running (see `base_url` in the card)? " if refused else ""
+        return _Again(f"{what}: {hint}{self._reason(error)}", status=status)
 
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
