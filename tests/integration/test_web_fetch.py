@@ -269,6 +269,14 @@ def test_robots_rules_are_obeyed(site: Site, runtime: Runtime) -> None:
     assert batch_stats(runtime)["complete"] is False
 
 
+@pytest.mark.parametrize("rule", ["Crawl-delay: 99999999999", "Request-rate: 1/9000s"])
+def test_robots_that_asks_for_a_crawl_without_end_is_told(site: Site, runtime: Runtime, rule: str) -> None:
+    shop(site, pages=1)
+    site.pages["/robots.txt"] = (200, {"Content-Type": "text/plain"}, f"User-agent: *\n{rule}\n".encode())
+    with pytest.raises(SourceError, match=r"its robots\.txt asks for .* s between two requests"):
+        fetch_source(card(site), runtime)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_robots_refused_or_missing_allows_everything(site: Site, runtime: Runtime, status: int) -> None:
     shop(site, pages=1)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dagster_project.ingest.errors import SourceError, TransientSourceError
 from dagster_project.ingest.fetch.http import RequestFailed
-from dagster_project.ingest.fetch.network import ForbiddenTarget
+from dagster_project.ingest.fetch.network import ForbiddenTarget, host_of
 
 if TYPE_CHECKING:
     from dagster_project.ingest.fetch.http import HttpClient
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 AGENT = "bindery"
 """The name that rules for us are under; also the first word of our User-Agent."""
+LONGEST_DELAY = 600.0
+"""Seconds between two requests past which a crawl would never end: the site doesn't want one."""
 MAX_BYTES = 500 * 1024
 """How much of a robots.txt is read, as the RFC asks."""
 
@@ -46,7 +48,11 @@ class Robots:
         return rules is None or bool(rules.can_fetch(url, AGENT))
 
     def delay(self, url: str) -> float:
-        """Give the seconds between requests that the host asks for; 0 where it asks for none."""
+        """Give the seconds between requests that the host asks for; 0 where it asks for none.
+
+        Raises:
+            SourceError: So many that it asks not to be crawled.
+        """
         rules = self._of(url)
         if rules is None:
             return 0.0
@@ -54,6 +60,11 @@ class Robots:
         rate = rules.request_rate(AGENT)
         if rate is not None and rate.requests:
             delay = max(delay, rate.seconds / rate.requests)
+        if not delay <= LONGEST_DELAY:
+            raise SourceError(
+                f"{host_of(urlsplit(url))}: its robots.txt asks for {delay:g} s between two requests, which no crawl "
+                "comes to an end with. Ask its owner, or set `obey_robots: false` in the card if you may"
+            )
         return delay
 
     def _of(self, url: str) -> Any:
