@@ -139,6 +139,53 @@ def test_fixed_credentials_are_sent_and_hidden(
     assert "cGFzcy" not in hidden
 
 
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"type": "bearer", "token": {"secret": "TOKEN"}},
+        {"type": "http_basic", "username": "me", "password": {"secret": "TOKEN"}},
+        {"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}},
+        {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "query"},
+        {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "cookie"},
+    ],
+    ids=["bearer", "basic", "header", "query", "cookie"],
+)
+def test_a_secret_that_is_rotated_is_read_again(
+    session: FetchSession,
+    http: HttpClient,
+    server: HostileServer,
+    card: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SECRETS, "TOKEN", "the-old-one")
+    http.auth = make_auth(auth_card(**card), session, http)
+    old = new = http.auth.credentials()
+
+    def sent(asked: Asked) -> str:
+        return f"{asked.target} {asked.headers}"
+
+    def answer(asked: Asked) -> Reply:
+        values = [*new.headers.values(), *new.params.values(), *new.cookies.values()]
+        return json_reply({}) if all(value in sent(asked) for value in values) else Reply(401, sent(asked).encode())
+
+    server.answer = answer
+    assert http.get(server.url).ok
+    monkeypatch.setitem(SECRETS, "TOKEN", "the-new-one")
+    new = make_auth(auth_card(**card), session, http).credentials()
+    assert new != old
+    assert http.get(server.url).ok
+    assert [("the-old-one" in sent(asked), "the-new-one" in sent(asked)) for asked in server.asked] in (
+        [(True, False), (True, False), (False, True)],
+        [(False, False)] * 3,  # basic: inside base64
+    )
+    monkeypatch.delitem(SECRETS, "TOKEN")
+    new = old
+    refused = http.get(server.url)
+    assert refused.status == 401
+    assert "the-" not in str(http.refusal(refused))
+    assert len(server.asked) == 4, "nothing else to try"
+
+
 def test_a_key_in_the_query_is_never_shown(session: FetchSession, http: HttpClient, server: HostileServer) -> None:
     card = auth_card(type="api_key", name="key", api_key={"secret": "TOKEN"}, location="query")
     http.auth = make_auth(card, session, http)

@@ -63,6 +63,29 @@ class Fixed:
         return False
 
 
+class Referred:
+    """Credentials made of what the card refers to, read once more where the host refuses them: secrets get rotated."""
+
+    def __init__(self, read: Callable[[], Credentials]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._now = read()
+
+    def credentials(self) -> Credentials:
+        """Give those that were read last."""
+        return self._now
+
+    def renew(self, refused: Credentials) -> bool:
+        """Read them again, unless another thread has done so since; tell whether they are others."""
+        with self._lock:
+            if self._now == refused:
+                try:
+                    self._now = self._read()
+                except Exception:  # noqa: BLE001 - a secret is gone meanwhile: that the host answered 401 is what is told
+                    return False
+            return self._now != refused
+
+
 class ClientCredentials:
     """OAuth 2 client credentials (RFC 6749, 4.4): a token bought with id and secret, before the first request."""
 
@@ -127,17 +150,14 @@ def make_auth(card: cards.Auth, session: FetchSession, client: HttpClient) -> Au
     text = session.value
     match card:
         case cards.Bearer():
-            return Fixed(Credentials(headers={"Authorization": f"Bearer {text(card.token)}"}))
+            return Referred(lambda: Credentials(headers={"Authorization": f"Bearer {text(card.token)}"}))
         case cards.Basic():
-            pair = basic(text(card.username), text(card.password))
-            session.redactor.add(pair.partition(" ")[2], "basic")
-            return Fixed(Credentials(headers={"Authorization": pair}))
+            return Referred(lambda: _login(session, basic(text(card.username), text(card.password))))
         case cards.ApiKey():
-            value = {card.name: text(card.api_key)}
             if card.location == "query":
                 session.redactor.add_parameter(card.name)
-                return Fixed(Credentials(params=value))
-            return Fixed(Credentials(cookies=value) if card.location == "cookie" else Credentials(headers=value))
+            place = {"query": "params", "cookie": "cookies"}.get(card.location, "headers")
+            return Referred(lambda: Credentials(**{place: {card.name: text(card.api_key)}}))
         case cards.OAuth2ClientCredentials():
             pair_of_client = text(card.client_id), text(card.client_secret)
             form = {"grant_type": "client_credentials", **card.params}
@@ -150,6 +170,11 @@ def make_auth(card: cards.Auth, session: FetchSession, client: HttpClient) -> Au
             if "://" not in url:
                 url = f"{client.base_url.rstrip('/')}/{url.lstrip('/')}"
             return ClientCredentials(client.sibling(url), url, form, login)
+
+
+def _login(session: FetchSession, pair: str) -> Credentials:
+    session.redactor.add(pair.partition(" ")[2], "basic")
+    return Credentials(headers={"Authorization": pair})
 
 
 def basic(user: str, password: str) -> str:
