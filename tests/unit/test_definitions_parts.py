@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -198,3 +199,36 @@ def test_a_setting_that_is_no_cron_expression_is_said_once(
     assert [record.getMessage() for record in caplog.records] == [
         "odd has no schedule: setting nightly: '61 * * * *' is no cron expression: the minute is 0 to 59, got '61'"
     ]
+
+
+def test_the_guide_s_asset_is_one() -> None:
+    """As somebody copies it from docs/python-assets.md."""
+    import pandas as pd
+
+    class Tables:
+        written: tuple[object, ...] = ()
+
+        def read_frame(self, sql: str) -> pd.DataFrame:
+            assert "marts.dim_books" in sql
+            return pd.DataFrame({"decade": [1990, 1990, 2000]}).astype("Int32")
+
+        def write_frame(self, frame: pd.DataFrame, table: str, mode: str, key: str) -> str:
+            self.written = (frame.to_dict("list"), table, mode, key)
+            return "report"
+
+        def describe(self, table: str, report: str) -> dict[str, str]:
+            return {"table": table, "report": report}
+
+    guide = (Path(__file__).parents[2] / "docs" / "python-assets.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(guide.split("```python\n")[1].split("```")[0], names)
+    asset, tables = names["books_by_decade"], Tables()
+    assert asset.key == dg.AssetKey(["features", "books_by_decade"])
+    result = asset.op.compute_fn.decorated_fn(tables)
+    assert tables.written == (
+        {"decade": [1990, 2000], "size": [2, 1]},
+        "features.books_by_decade",
+        "replace",
+        "decade",
+    )
+    assert result.metadata["table"] == "features.books_by_decade"
