@@ -177,7 +177,8 @@ class StreamCard(CardModel):
     newest_by: list[str] = Field(default_factory=list)
     """Tie-break of ``merge``: of rows with one key the one with the largest values here wins, then the last read."""
     columns: dict[str, Column] = Field(default_factory=dict)
-    """Source field -> what the card states about it. Fields not named here are taken as they come."""
+    """Source field -> what the card states about it. Fields not named here are taken as they come. Of two headers with
+    one name the second is the field ``name_2``; two fields whose names make one column are ``name`` and ``name_2``."""
     ignore: list[str] = Field(default_factory=list)
     """Source fields that are left out."""
     renames: dict[str, str] = Field(default_factory=dict)
