@@ -87,7 +87,11 @@ class Fields(BaseSettings):
     )
     sample_scale: float = Field(default=1, gt=0, le=100_000, description="Size of the sample world.")
     revision: int = Field(
-        default=1, ge=1, le=1000, description="State of the sample world: 2 has new books, changed prices, corrections."
+        default=1,
+        ge=1,
+        le=1000,
+        description="State of the sample world: 2 has new books, changed prices, corrections. Not given, it stays in the "
+        "one it was last in.",
     )
     contact: str = Field(
         default="https://example.org/contact-not-set",
