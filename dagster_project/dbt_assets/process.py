@@ -69,6 +69,7 @@ def preloaded(settings: Settings) -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        process_group=0,  # Ctrl-C is for whoever called; that interrupts dbt in order
     )
     try:
         yield

@@ -5,6 +5,7 @@ Imports no Dagster: what it saves is the time in which Dagster is imported elsew
 
 from __future__ import annotations
 
+ALONE = "dagster_project.execution.alone"
 PRELOAD = (
     "dagster",
     "dagster_postgres",
@@ -30,5 +31,5 @@ def warm_up() -> None:
     import multiprocessing
     from multiprocessing import forkserver
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
+    multiprocessing.get_context("forkserver").set_forkserver_preload([ALONE, *PRELOAD])
     forkserver.ensure_running()

@@ -24,7 +24,7 @@ from dagster_project.operations.instance import (
 from dagster_project.operations.summary import AssetResult, Collector, RunEvent, RunSummary
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, DagsterRun, JobDefinition
+    from dagster import DagsterEvent, DagsterInstance, DagsterRun, JobDefinition
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
     from dagster_project.settings import Settings
@@ -92,6 +92,12 @@ def materialize_everything(
         try:
             with _terminate_like_interrupt():
                 for event in _execute(instance, repository, job, run):
+                    if _tells_of_interruption(event):
+                        # What is about to end is wanted to end: it counts as canceled, not as failed.
+                        instance.report_run_canceling(run)
+                        summary.interrupted = True
+                    if summary.interrupted and (event.is_step_failure or event.is_step_up_for_retry):
+                        continue  # of steps that were told to end: no news, and nothing that will be tried again
                     sign = collector.take(event)
                     if sign is not None:
                         on_event(sign)
@@ -194,6 +200,14 @@ def _terminate_like_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _tells_of_interruption(event: DagsterEvent) -> bool:
+    """Say whether the executor has been told to stop, and is about to tell its steps."""
+    if not event.is_engine_event:
+        return False
+    data = event.engine_event_data
+    return data.error is None and "steps_interrupted" in data.metadata
+
+
 def _settle(instance: DagsterInstance, run_id: str, summary: RunSummary) -> None:
     """Read how the run ended, and end it where it was left in the middle."""
     from dagster import DagsterRunStatus
@@ -203,7 +217,7 @@ def _settle(instance: DagsterInstance, run_id: str, summary: RunSummary) -> None
         return
     if not run.is_finished:
         summary.interrupted = True
-        instance.report_run_failed(run, "Interrupted. The next run goes on where this one stopped.")
+        instance.report_run_canceled(run, "Interrupted. The next run goes on where this one stopped.")
     elif run.status == DagsterRunStatus.CANCELED:
         summary.interrupted = True
     summary.finished = run.status == DagsterRunStatus.SUCCESS

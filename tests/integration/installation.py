@@ -6,19 +6,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from dagster_project import sample
 from dagster_project.settings import Settings
+from tests.run import ROOT
 
 if TYPE_CHECKING:
     import psycopg
 
+SCHEMAS = ("bindery", "raw", "snapshots", "staging", "intermediate", "marts", "features", "app")
 BINDERY = Path(sys.executable).parent / "bindery"
 
 
@@ -29,38 +32,56 @@ class Installation:
     settings: Settings
     environment: dict[str, str]
 
-    def bindery(self, *arguments: str, timeout: float = 400, **more: str) -> subprocess.CompletedProcess[str]:
+    def bindery(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.command(BINDERY, *arguments, **more)
+
+    def command(self, program: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BINDERY), *arguments],
-            env={**self.environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
+            [str(program), *arguments], env={**self.environment, **more}, capture_output=True, text=True, timeout=400
         )
 
     def start(self, *arguments: str, log: Path, **more: str) -> subprocess.Popen[bytes]:
+        """In a session of its own, as a terminal gives it."""
         with log.open("wb") as output:
             return subprocess.Popen(
-                [str(BINDERY), *arguments], env={**self.environment, **more}, stdout=output, stderr=subprocess.STDOUT
+                [str(BINDERY), *arguments],
+                env={**self.environment, **more},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
-    def rows(self, query: str, database: str | None = None) -> list[tuple[Any, ...]]:
+    def fenced(self, log: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """With nothing in reach but loopback, and of the outside the database server."""
+        assert self.settings.database_url is not None
+        door = urlsplit(self.settings.database_url.get_secret_value()).port
+        ours = {name: value for name, value in self.environment.items() if name.startswith("BINDERY_")}
+        return fenced(log, BINDERY, *arguments, door=door, **ours, **more)
+
+    def connect(self, database: str | None = None) -> psycopg.Connection[Any]:
         from dagster_project.warehouse.connection import connect_admin
 
-        with connect_admin(self.settings, database or self.settings.database_name) as connection:
+        return connect_admin(self.settings, database or self.settings.database_name)
+
+    def rows(self, query: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        with self.connect(database) as connection:
             return connection.execute(query.encode()).fetchall()
 
     def one(self, query: str, database: str | None = None) -> Any:
         return self.rows(query, database)[0][0]
 
-    def content(self) -> dict[str, tuple[int, int]]:
-        """Table -> number of rows and a sum over all their values, of everything in the warehouse."""
-        tables = self.rows(
-            "select schemaname, tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
-        )
+    def content(
+        self, database: str | None = None, schemas: Iterable[str] = SCHEMAS, without: Iterable[str] = ()
+    ) -> dict[str, tuple[int, int]]:
+        """Table -> number of rows and a sum over all their values, those of some columns left out."""
+        listed = ", ".join(f"'{schema}'" for schema in schemas)
+        tables = self.rows(f"select schemaname, tablename from pg_tables where schemaname in ({listed})", database)
+        columns = "array[" + ", ".join(f"'{column}'" for column in without) + "]::text[]"
         return {
             f"{schema}.{table}": self.rows(
-                f'select count(*), coalesce(sum(hashtext(t::text)::bigint), 0)::bigint from "{schema}"."{table}" t'
+                f"select count(*), coalesce(sum(hashtext((to_jsonb(t) - {columns})::text)::bigint), 0)::bigint "
+                f'from "{schema}"."{table}" t',
+                database,
             )[0]
             for schema, table in tables
         }
@@ -73,6 +94,29 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     found: dict[str, Any] = lines[-1]
     assert found["event"] == "result"
     return found
+
+
+def fenced(
+    log: Path, *command: str | Path, door: int | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that reaches nothing but this machine; ``log`` gets what it tried.
+
+    What the Makefile sets against telemetry is left out on purpose: the product has to be silent by itself.
+    """
+    environment = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "LANG": "C.UTF-8", **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.integration.isolated", str(log), str(door or "-"), *map(str, command)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def fence_log(log: Path, kind: str) -> list[list[str]]:
+    """What a fence wrote down: ``refused``, ``guarded`` (a Python process began), ``fence``."""
+    return [fields for line in log.read_text().splitlines() if (fields := line.split("\t"))[0] == kind]
 
 
 def assets_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -128,5 +172,10 @@ def installation(
         yield Installation(settings, environment)
     finally:
         sample.stop(settings.data_dir / "sample")
-        for each in (*names.values(), f"{names['bindery']}_template"):
+        for each in (
+            *names.values(),
+            f"{names['bindery']}_template",
+            f"{names['bindery']}_fresh",
+            f"{names['bindery']}_fresh_template",
+        ):
             admin.execute(f'drop database if exists "{each}" with (force)'.encode())

@@ -1,4 +1,4 @@
-"""The main job from end to end, as a person runs it: sources to marts, again, in debug, and with the daemon.
+"""The main job from end to end, as a person runs it: interrupted, killed, fenced in, in debug, with the daemon.
 
 One installation for the whole module; the tests build on each other in the order in which they stand.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dagster_project.settings import Settings
-from tests.integration.installation import Installation, assets_of, graphql, installation, result_of
+from tests.integration.installation import Installation, assets_of, fence_log, graphql, installation, result_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,6 +31,44 @@ pytestmark = pytest.mark.timeout(600)
 ARRIVES_WITHIN = 60
 """Seconds from a file in the drop folder to its rows in the marts."""
 ASSETS = (Path(__file__).parents[1] / "unit" / "asset_keys.txt").read_text().split()
+
+
+LOADED: dict[str, int] = {}
+"""Source -> its load in the first run."""
+ENDS_WITHIN = 20
+"""Seconds from a signal to the end of a run; a few on a machine with nothing else to do."""
+WHEN = (
+    *("_load_id", "load_id", "landing_id", "quarantine_id", "created_at"),
+    *("valid_from", "valid_to", "first_seen_at", "delisted_at"),
+)
+"""Columns that say when something was loaded."""
+TABLES = ("raw", "staging", "intermediate", "marts", "features")
+DAGSTER = Path(sys.executable).with_name("dagster")
+
+
+def wait_until(
+    happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, *, pause: float = 0.05
+) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(pause)
+
+
+def nothing_is_left(leader: subprocess.Popen[bytes]) -> None:
+    """Wait until nothing of a process's session is there any more: no step, no dbt, no parent of steps."""
+    deadline = time.monotonic() + 30
+    while True:
+        listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(leader.pid)], capture_output=True, text=True)
+        if not listed.stdout.strip():
+            return
+        assert time.monotonic() < deadline, listed.stdout
+        time.sleep(0.2)
+
+
+def last_status(place: Installation) -> str:
+    return str(place.one("select status from runs order by id desc limit 1", place.settings.dagster_database))
 
 
 def free_port() -> int:
@@ -61,29 +102,89 @@ def test_a_broken_source_stops_only_its_own_models(place: Installation) -> None:
     (failure,) = result["failures"]
     assert failure["step"] == "landing__bookshop"
     assert "404" in failure["message"]
+    LOADED.update(place.rows("select source, max(load_id) from bindery.loads group by source"))
 
 
-def test_the_next_run_goes_on_is_incremental_and_all_green(place: Installation) -> None:
-    before = place.content()
-    done = place.bindery("run", "--json", REVISION="2")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_soon_and_says_so(place: Installation, number: signal.Signals, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = place.start("run", log=log, REVISION="2")
+    wait_until(lambda: "✓" in log.read_text(), process, log)
+    began = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal's Ctrl-C reaches all that is in the foreground
+    else:
+        process.send_signal(number)
+    code = process.wait(60)
+    seconds, told = time.monotonic() - began, log.read_text()
+    assert code == 130, told
+    assert seconds < ENDS_WITHIN, told
+    assert [line for line in told.splitlines() if "interrupt" in line.lower()] == ["interrupted"], told
+    assert "Run again to go on" in told
+    assert "Traceback" not in told
+    assert last_status(place) == "CANCELED"
+    nothing_is_left(process)
+
+
+def test_a_run_killed_in_the_middle_of_a_load_says_nothing_more(place: Installation, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    waiting = (
+        "select count(*) from pg_stat_activity where usename = 'bindery_loader' and wait_event_type = 'Lock' "
+        f"and datname = '{place.settings.database_name}'"
+    )
+    # A load writes its log last: held up there it has written its rows, and not committed them.
+    with place.connect() as holder, holder.transaction():
+        holder.execute("lock table bindery.load_streams in share row exclusive mode")
+        process = place.start("run", log=log, REVISION="2")
+        wait_until(lambda: place.one(waiting, "postgres") > 0, process, log)
+        # The process of the run alone: its steps are orphans now, and go on with what they do.
+        process.kill()
+        process.wait()
+    assert last_status(place) == "STARTED", "only the next run can tell"
+
+
+def test_the_next_run_goes_on_incrementally_in_reach_of_nothing_else(place: Installation, tmp_path: Path) -> None:
+    log = tmp_path / "fence"
+    done = place.fenced(log, "run", "--json", REVISION="2")
     result = result_of(done)
     assert done.returncode == 0, (result["failures"], done.stderr[-3000:])
+    assert not fence_log(log, "refused"), "something tried to reach another machine"
+    guarded = "\n".join(fields[2] for fields in fence_log(log, "guarded"))
+    assert "bindery run" in guarded
+    assert ".venv-dbt" in guarded, "dbt ran without the guard, so this test has shown nothing about it"
+
+    assert len(result["recovered_runs"]) == 1
+    assert place.one("select status from runs order by id desc offset 1 limit 1", place.settings.dagster_database) == (
+        "FAILURE"
+    )
     assets = assets_of(result)
     assert sorted(assets) == ASSETS
     assert {asset["status"] for asset in assets.values()} == {"done"}
     assert not [text for asset in assets.values() for text in asset["failed"]]
     assert sum(asset["passed"] for asset in assets.values()) > 100
     # What the first run loaded is not loaded again: only what the next revision of the world changed.
-    books = assets["raw/gutenberg__books"]["counts"]
-    assert 0 < books["inserted"] + books["updated"] < 300
+    news = "select count(*) from raw.{} where _load_id > {}"
+    assert 0 < place.one(news.format("gutenberg__books", LOADED["gutenberg"])) < 300
     assert place.one("select count(*) from raw.gutenberg__books where withdrawn") > 0
-    ratings = assets["raw/uploads__ratings"]["counts"]
-    assert 0 < ratings["inserted"] < before["raw.uploads__ratings"][0]
-    assert assets["raw/uploads__ratings"]["rows"] == place.one("select count(*) from raw.uploads__ratings")
+    ratings = place.one("select count(*) from raw.uploads__ratings")
+    assert 0 < place.one(news.format("uploads__ratings", LOADED["uploads"])) < ratings / 2
+    assert assets["raw/uploads__ratings"]["rows"] == ratings
     # And what it couldn't reach is there now, with all that hangs on it.
-    assert assets["raw/bookshop__products"]["counts"]["inserted"] > 200
+    assert place.one("select count(*) from raw.bookshop__products") > 200
     assert place.one("select count(*) from marts.book_popularity") > 300
-    assert place.content()["marts.fct_ratings"][0] > before["marts.fct_ratings"][0]
+
+
+def test_plain_dagster_makes_the_same_tables_undisturbed(place: Installation, tmp_path: Path) -> None:
+    fresh = {"BINDERY_DATABASE_NAME": f"{place.settings.database_name}_fresh", "REVISION": "2"}
+    assert place.bindery("world", "start", REVISION="2").returncode == 0
+    assert place.bindery("db", "start", **fresh).returncode == 0
+    words = ["asset", "materialize", "--select", "*", "-m", "dagster_project.definitions"]
+    done = place.command(DAGSTER, *words, HOME=str(tmp_path), **fresh)
+    assert done.returncode == 0, done.stderr[-5000:]
+    # Neither an interruption nor a kill, and no first run without a shop, has left a trace in the other database.
+    content = place.content(fresh["BINDERY_DATABASE_NAME"], TABLES, WHEN)
+    assert place.content(None, TABLES, WHEN) == content
+    assert content["marts.fct_ratings"][0] > 1000
 
 
 def test_a_debug_run_leaves_the_real_database_as_it_is(place: Installation) -> None:
