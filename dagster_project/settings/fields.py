@@ -90,8 +90,8 @@ class Fields(BaseSettings):
         default=1,
         ge=1,
         le=1000,
-        description="State of the sample world: 2 has new books, changed prices, corrections. Not given, it stays in the "
-        "one it was last in.",
+        description="State of the sample world: 2 has new books, changed prices, corrections. Not given, it stays in "
+        "the one it was last in.",
     )
     contact: str = Field(
         default="https://example.org/contact-not-set",
