@@ -100,6 +100,23 @@ def test_a_flipped_bit_is_noticed() -> None:
         parse("data.csv.gz", bytes(packed))
 
 
+def test_members_are_read_wherever_they_want_to_be_unpacked_to() -> None:
+    data = zipped(
+        **{"../../up.csv": b"a\n1\n", "/root.csv": b"a\n2\n", "x/../y.csv": b"a\n3\n", ".hidden.csv": b"a\n9\n"}
+    )
+    assert column(parse("all.zip", data), "a") == ["1", "2", "3"]
+
+
+def test_an_archive_of_many_small_bombs_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagster_project.ingest.parse.layers._FREE", 2_000_000)
+    data = zipped(**{f"{n}.csv": b"a\n" + b"0" * 900_000 for n in range(5)})
+    with pytest.raises(DataRefusedError, match=r"2\.csv: grows more than 50 times"):
+        parse("all.zip", data, card={"max_ratio": 50})
+    with pytest.raises(DataRefusedError, match=r"3\.csv: more than"):
+        parse("all.zip", data, card={"max_decompressed": 3_000_000, "max_ratio": 2000})
+    assert len(column(parse("all.zip", data, card={"max_ratio": 2000}), "a")) == 5
+
+
 def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "_FREE", 1_000_000)
     bomb = b"a\n" + b"0" * 20_000_000

@@ -58,7 +58,7 @@ class FileSourceCard(SourceCard):
     max_decompressed: int = Field(default=64 * 1024**3, gt=0)
     """Largest size of a file after decompression, in bytes."""
     max_ratio: float = Field(default=1000.0, gt=1)
-    """Largest ratio of decompressed to compressed size, past 64 MiB: an archive bomb otherwise."""
+    """Largest ratio of decompressed to compressed size, of an archive as a whole, past 64 MiB: a bomb otherwise."""
     max_document: int = Field(default=256 * 1024**2, gt=0)
     """Largest workbook or single JSON document, in bytes: such can't be read in a stream."""
     streams: list[FileStream] = Field(min_length=1)

@@ -59,6 +59,8 @@ class _Counted:
         self._packed = packed
         self.packed_size = 0
         self.count = 0
+        self.before = 0
+        """Bytes of the members before this one: the bounds are of the whole archive."""
         self.max_bytes: float = float("inf")
         self.max_ratio: float = float("inf")
 
@@ -92,12 +94,13 @@ class _Counted:
             raise self._broken(error) from None
         self.count += len(data)
         packed = self._packed.count if self._packed else self.packed_size
-        if self.count > self.max_bytes:
+        size = self.before + self.count
+        if size > self.max_bytes:
             raise DamagedObjectError(
                 f"{self._name}: more than {self.max_bytes / 1024**3:.1f} GiB after decompression: raise "
                 "`max_decompressed` in the card if the file is meant to be that large"
             )
-        if packed and self.count > _FREE and self.count > packed * self.max_ratio:
+        if packed and size > _FREE and size > packed * self.max_ratio:
             raise DamagedObjectError(
                 f"{self._name}: grows more than {self.max_ratio:.0f} times when decompressed, as archive bombs do: "
                 "raise `max_ratio` in the card if the file is meant to"
@@ -214,6 +217,8 @@ def _zipped(source: _Counted, name: str, card: FileSourceCard, stream: FileStrea
                 has = [info.filename for info in infos][:20]
                 what = f"no member like {stream.member!r}" if stream.member else "no member of a known format"
                 raise DataRefusedError(f"{name}: {what}; it has {has}. Name one with `member` in the card")
+            whole = file.seek(0, 2)
+            size = packed = 0
             for info in chosen:
                 label = f"{name}!{info.filename}"
                 if info.flag_bits & 0x1:
@@ -224,15 +229,18 @@ def _zipped(source: _Counted, name: str, card: FileSourceCard, stream: FileStrea
                     raise DamagedObjectError(f"{label}: can't be unpacked: {error}") from None
                 with opened:
                     inner = _Counted(opened, label, "zip")
-                    inner.packed_size = max(info.compress_size, 1)
+                    packed += info.compress_size
+                    inner.packed_size, inner.before = max(min(packed, whole), 1), size
                     inner.max_bytes, inner.max_ratio = card.max_decompressed, card.max_ratio
                     path = PurePosixPath(info.filename)
                     yield from _peel(inner, path, label, card, stream, depth=1, in_zip=True)
+                    size += inner.count
 
 
 def _chosen(member: str, stream: FileStream) -> bool:
     path = PurePosixPath(member)
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+    # "..": where a member wants to be unpacked to is nothing to us, who read it where it is.
+    if any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts):
         return False
     if stream.member:
         return fnmatch.fnmatch(member, stream.member) or fnmatch.fnmatch(path.name, stream.member)
