@@ -184,6 +184,33 @@ def test_sitemaps_are_read_whatever_is_around_them() -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b"<div>" * 200_000,
+        b"<div/>" * 200_000,
+        b"<x>" * 100_000 + b"<div></div>" * 100_000,
+        b"<div a" * 200_000,
+        b"<div class='" + b"<" * 200_000,
+    ],
+    ids=["deep", "as if closed", "unknown", "unended", "brackets"],
+)
+def test_a_page_nested_without_end_is_cut(body: bytes) -> None:
+    started = time.process_time()
+    page = Page(b"<a href='/first'>1</a>" + body, "http://x/")
+    assert page.links("a[href]") == ["http://x/first"]
+    assert time.process_time() - started < 5
+
+
+def test_a_long_page_is_whole() -> None:
+    item = (
+        b"<div><p>one<br><img src=x><li>two<svg><path d='1'/><path d='2'/></svg><span><b>x</b></span></div><a name=y>"
+    )
+    page = Page(item * 20_000 + b"<a href='/last'>", "http://x/")
+    assert not page.cut
+    assert page.links("a[href]") == ["http://x/last"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
         b"<loc>" * 400_000,
         b"<loc>" + b" " * 2_000_000,
         b"<loc>" + b"a" * 2_000_000,

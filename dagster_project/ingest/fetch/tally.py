@@ -14,6 +14,7 @@ _WORDS = {
     "too_deep": "links lead deeper than `max_depth`",
     "elsewhere": "links lead to hosts that the card doesn't allow",
     "beside": "links lead to files that aren't pages",
+    "cut": "pages are nested deeper than any page is, and only their beginning is read",
     "soft_404": "pages came with status 200 but look like errors (soft 404)",
     "login_wall": "pages came with status 200 but look like a login wall",
     "captcha": "pages came with status 200 but look like a captcha",

@@ -367,6 +367,8 @@ class _Crawl:
         page = Page(body, answer.url, content_type)
         if (what := suspicion(page, target.url)) is not None:
             self._count(what, answer.url)
+        if page.cut:
+            self._count("cut", answer.url)
         self._follow(target, page)
 
     def _unchanged(self, target: Target, previous: LandedObject) -> None:

@@ -66,6 +66,17 @@ _SILENT = frozenset({"script", "style", "template", "noscript", "head"})
 _ALIASES = {"iso8859-1": "cp1252", "ascii": "cp1252", "latin-1": "cp1252"}
 _URL_ATTRIBUTES = {"href", "src", "action", "poster", "data-src"}
 _DEPTH = 400
+_DEEPEST = 2000
+"""Elements inside one another past which a page is cut: browsers stop at 512, and parsers take for ever."""
+_MANY = 10_000
+"""Tags up to which a page isn't looked at for that."""
+_TAG = re.compile(r"<(/?)([a-zA-Z][^\s<>/]{0,40})[^<>]*")
+_SHALLOW = frozenset(
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr", "p"]
+    + ["li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "option", "optgroup", "colgroup", "rt", "rp"]
+    + ["html", "head", "body", "a", "button", "form", "nobr", "h1", "h2", "h3", "h4", "h5", "h6"]
+)
+"""Elements that have no end, needn't say it, or are never inside one another."""
 
 
 def charset(body: bytes, content_type: str | None = None) -> str:
@@ -95,12 +106,32 @@ def decode(body: bytes, content_type: str | None = None) -> str:
     return text.removeprefix("\ufeff")
 
 
+def _shallow(text: str) -> str:
+    """Cut a page where it is nested deeper than any page is, which takes parsers a time that grows with its square."""
+    if text.count("<") <= _MANY:
+        return text
+    depth = 0
+    for tag in _TAG.finditer(text):
+        if tag[2].lower() in _SHALLOW:
+            continue
+        if tag[1]:
+            depth = max(0, depth - 1)
+        elif not (tag[0].endswith("/") and tag[2].lower() not in _BLOCKS):  # as in <path/>; <div/> isn't closed by it
+            depth += 1
+            if depth > _DEEPEST:
+                return text[: tag.start()]
+    return text
+
+
 class Page:
     """One HTML page."""
 
     def __init__(self, body: bytes, url: str, content_type: str | None = None) -> None:
         self.url = url
-        self.text = decode(body, content_type)
+        whole = decode(body, content_type)
+        self.text = _shallow(whole)
+        self.cut = len(self.text) < len(whole)
+        """Whether only its beginning is read."""
         self.tree = LexborHTMLParser(self.text)
         base = self.tree.css_first("base[href]")
         href = (base.attributes.get("href") if base is not None else None) or ""
