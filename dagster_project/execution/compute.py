@@ -7,6 +7,7 @@ in that environment's room. Imports no Dagster and no container library.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ IMAGE_TAG = "bindery/image"
 
 MIB = 2**20
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": MIB, "gi": 2**30}
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?)?b?\s*$", re.IGNORECASE)
 LEAST_MEMORY = 256 * MIB
 """Below this a step dies while it imports."""
 
@@ -130,6 +131,8 @@ def _changed(base: Compute, numbers: Mapping[str, object], what: str) -> Compute
     known = {"cpu", "memory", "gpu", "image", "on_oom"}
     if unknown := set(numbers) - known:
         raise ComputeError(f"{what}: unknown {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    if (on_oom := numbers.get("on_oom", "fail")) not in {"grow", "fail"}:
+        raise ComputeError(f"{what}: on_oom must be grow or fail, got {on_oom!r}")
     try:
         found = replace(
             base,
@@ -141,7 +144,8 @@ def _changed(base: Compute, numbers: Mapping[str, object], what: str) -> Compute
         )
     except ValueError as error:
         raise ComputeError(f"{what}: {error}") from None
-    if found.cpu <= 0 or found.gpu < 0:
+    # Written so that NaN is refused, too.
+    if not 0 < found.cpu < math.inf or found.gpu < 0:
         raise ComputeError(f"{what}: cpu must be above 0 and gpu not below 0")
     if found.memory < LEAST_MEMORY:
         raise ComputeError(f"{what}: memory must be at least {format_size(LEAST_MEMORY)}, got {numbers.get('memory')}")

@@ -52,18 +52,20 @@ def explain(death: Death, compute: Compute, peak: int | None, log: Sequence[str]
     parts[0] += f", peak memory {format_size(used)}." if used else "."
     if advice := _advice(death, compute):
         parts.append(advice)
-    if log:
-        parts.append("Its last lines:\n" + "\n".join(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:]))
-    else:
-        parts.append("It printed nothing.")
-    return "\n".join(parts)
+    return "\n".join([*parts, *_last(log)])
 
 
 def explain_run(death: Death, log: Sequence[str], container: str) -> str:
     """Say why a run's container ended before its run had started."""
     first = f"Its container {container} ended before the run had started, with exit code {death.exit_code}"
     first += f": {death.error}." if death.error else (", out of memory." if death.out_of_memory else ".")
-    return "\n".join([first, "Its last lines:", *(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:])])
+    return "\n".join([first, *_last(log)])
+
+
+def _last(log: Sequence[str]) -> list[str]:
+    if not log:
+        return ["It printed nothing."]
+    return ["Its last lines:", *(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:])]
 
 
 def _what(death: Death, compute: Compute) -> str:
