@@ -61,9 +61,15 @@ def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database
     made: list[str] = []
 
     def keep(path: Path, value: str, mode: int) -> str:
+        return path.read_text().strip() if path.exists() else write(path, value, mode)
+
+    def follow(path: Path, value: str, mode: int) -> None:
+        # What is made from a password changes with it.
+        if not path.exists() or path.read_text() != value:
+            write(path, value, mode)
+
+    def write(path: Path, value: str, mode: int) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            return path.read_text().strip()
         staged = path.with_name(f".{path.name}.new")
         staged.unlink(missing_ok=True)
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -82,7 +88,7 @@ def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database
         return value
 
     superuser = password(folders.admin / "postgres_password", _READ_BY_OTHERS)
-    keep(
+    follow(
         folders.admin / "database_url",
         f"postgresql://postgres:{quote(superuser, safe='')}@{host}:{port}/postgres",
         _OWN,
@@ -90,12 +96,12 @@ def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database
     for role in ADMIN_ROLES:
         password(folders.admin / f"postgres_{role}_password")
     roles = {role: password(folders.steps / f"postgres_{role}_password") for role in STEP_ROLES}
-    keep(folders.steps / "pgpass", f"{host}:{port}:{database}:bindery_dagster:{roles['dagster']}\n", _PGPASS)
+    escaped = roles["dagster"].replace("\\", "\\\\").replace(":", "\\:")
+    follow(folders.steps / "pgpass", f"{host}:{port}:{database}:bindery_dagster:{escaped}\n", _PGPASS)
     logins = {name: password(folders.admin / f"{name}_password") for name in (OPERATOR, VIEWER)}
     users = folders.front / "users.caddy"
     if not users.exists() or not _hold(users.read_text(), logins):
-        users.unlink(missing_ok=True)
-        keep(users, "".join(f"{name} {_bcrypt(value)}\n" for name, value in logins.items()), _READ_BY_OTHERS)
+        write(users, "".join(f"{name} {_bcrypt(value)}\n" for name, value in logins.items()), _READ_BY_OTHERS)
     return made
 
 

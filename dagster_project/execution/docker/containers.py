@@ -7,6 +7,7 @@ refuses what isn't written here. Names follow the compose project, so that two i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,7 @@ RUN_COMPUTE = Compute("run", cpu=1, memory=1024 * 2**20)
 
 FORWARDED = ("BINDERY_", "DAGSTER_HOME", "DAGSTER_DISABLE_TELEMETRY", "DAGSTER_CURRENT_IMAGE", "PGPASSFILE", "SOURCES")
 """Which variables of a service its runs and steps get: settings, no secrets; those are files."""
+_SECRET = re.compile(r"PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|CREDENTIAL")
 SECRET_VOLUME, SECRET_PATH = "secrets", "/run/bindery/secrets"
 VOLUMES: Mapping[str, tuple[str, bool]] = {
     "landing": ("/data/landing", False),
@@ -96,15 +98,22 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Pick the variables that containers inherit.
 
     Raises:
-        ContainerError: The database URL holds a password, which everybody could read in `docker inspect`.
+        ContainerError: A URL holds a password, which everybody could read in `docker inspect`.
     """
-    if urlsplit(variables.get("BINDERY_DATABASE_URL", "")).password:
-        raise ContainerError(
-            "BINDERY_DATABASE_URL holds a password, which `docker inspect` would show of every step. Leave it out: the "
-            "roles' passwords are files in the secrets volume; an administrator's URL belongs into a file that "
-            "BINDERY_DATABASE_URL_FILE names"
-        )
-    return {name: value for name, value in variables.items() if name.startswith(FORWARDED)}
+    chosen = {name: value for name, value in variables.items() if name.startswith(FORWARDED) and not _is_secret(name)}
+    for name, value in chosen.items():
+        if "://" in value and urlsplit(value).password:
+            raise ContainerError(
+                f"{name} holds a password, which `docker inspect` would show of every step. Leave it out: the roles' "
+                f"passwords are files in the secrets volume; an administrator's URL belongs into a file that "
+                f"{name}_FILE names"
+            )
+    return chosen
+
+
+def _is_secret(name: str) -> bool:
+    # A path to a secret is none; one that somebody put into a variable stays there: `bindery secrets set` makes a file.
+    return _SECRET.search(name) is not None and not name.endswith(("_FILE", "_DIR"))
 
 
 def options(
