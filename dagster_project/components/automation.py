@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SENSOR_SECONDS = 5
 """Between two looks at a watched folder."""
+FIRST_RUN_SECONDS = 60
+"""Within this the first run of a new installation is there, or there is none."""
 
 
 def jobs(card: SourceCard) -> dict[str, object]:
@@ -86,6 +88,9 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
     def arrivals(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         from dagster_project.ingest.fetch.arrivals import announce_arrivals
 
+        if waits_for_first_run(context):
+            yield dg.SkipReason("the installation is new, and its first run reads the folder too")
+            return
         runtime = platform_of(context).runtime()
         found = announce_arrivals(card, runtime)
         if not found:
@@ -99,6 +104,21 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
         )
 
     return arrivals
+
+
+def waits_for_first_run(context: dg.SensorEvaluationContext) -> bool:
+    """Say whether an installation is new and its first run isn't over: models beside this source have no tables yet.
+
+    Where no first run appears within a minute (somebody turned its sensor off), nothing waits for one.
+    """
+    repository = context.repository_def
+    if context.cursor == "settled" or repository is None or not repository.has_sensor_def(naming.FIRST_RUN):
+        return False
+    first = context.instance.get_runs(dg.RunsFilter(tags={"dagster/sensor_name": naming.FIRST_RUN}), limit=1)
+    looks = int(context.cursor or 0) + 1
+    waits = not first[0].is_finished if first else looks * SENSOR_SECONDS < FIRST_RUN_SECONDS
+    context.update_cursor(str(looks) if waits else "settled")
+    return waits
 
 
 def again(card: FileSourceCard, runtime: "Runtime") -> str | None:

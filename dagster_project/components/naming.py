@@ -12,6 +12,7 @@ from dagster_project.ingest.cards.base import SourceCard
 
 __all__ = [
     "COMPUTE_TAG",
+    "FIRST_RUN",
     "fetch_job",
     "fetch_op",
     "landing_key",
@@ -21,6 +22,9 @@ __all__ = [
     "raw_key",
     "replay_job",
 ]
+
+FIRST_RUN = "first_run"
+"""Sensor that launches the whole graph once, where an installation is new (operations/first_run.py)."""
 
 
 def landing_key(source: str) -> dg.AssetKey:

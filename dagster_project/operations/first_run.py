@@ -3,6 +3,8 @@
 # No postponed annotations here: Dagster reads those of a sensor's function as they are.
 import dagster as dg
 
+from dagster_project.components.naming import FIRST_RUN
+
 RUN_KEY = "first-run"
 
 
@@ -10,7 +12,7 @@ def first_run(job_name: str) -> dg.SensorDefinition:
     """Make the sensor that launches the job once in the life of an installation."""
 
     @dg.sensor(
-        name="first_run",
+        name=FIRST_RUN,
         job_name=job_name,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=15,
