@@ -313,3 +313,43 @@ def test_any_arrangement_of_quotes_loses_no_letter(text: str) -> None:
     letters = sum(text.count(letter) for letter in "ab")
     kept = "".join(value or "" for row in read.rows for value in row) + "".join(r.line or "" for r in read.refused)
     assert sum(kept.count(letter) for letter in "ab") == letters
+
+
+def test_a_carriage_return_inside_a_row_does_not_cut_it() -> None:
+    read = Read(b'id,v\r\n1,"a\r\nb"\r\n2,c\rd\r\n3,\n4,""\n5,"e\rf\r\ng"\r\n6,h\ri\rj\r\n')
+    assert read.rows == [["1", "a\r\nb"], ["2", "c\rd"], ["3", None], ["4", ""], ["5", "e\rf\r\ng"], ["6", "h\ri\rj"]]
+
+
+def test_a_row_that_a_carriage_return_breaks_is_refused_whole() -> None:
+    read = Read(b"id,v\r\n1,a\r\n2,c\rd,e\r\n3,b\r\n")
+    assert read.rows == [["1", "a"], ["3", "b"]]
+    assert read.codes == [(2, "ragged_row")]
+    assert read.refused[0].line == "2,c\rd,e\r\n"
+    assert "a carriage return inside the row, and 3 fields where the header has 2" in read.refused[0].message
+
+
+def test_lines_that_end_in_two_ways_are_read_both() -> None:
+    read = Read(b"id,v\n1,a\n2,b\r3,c\r4,d\n5,e\n")
+    assert read.rows == [["1", "a"], ["2", "b"], ["3", "c"], ["4", "d"], ["5", "e"]]
+
+
+def test_a_carriage_return_in_quotes_leaves_the_fast_way_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(parser._Reader, "_slow", never)
+    assert Read(b'id,v\r\n1,"a\rb"\r\n2,c\r\n').rows == [["1", "a\rb"], ["2", "c"]]
+
+
+def test_a_long_record_is_not_looked_at_after_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = parser._Reader._some
+
+    def some(self: Any, buffer: bytes, window: int, *, final: bool) -> Any:
+        seen.append(len(buffer))
+        return real(self, buffer, window, final=final)
+
+    monkeypatch.setattr(parser._Reader, "_some", some)
+    long = "x" * 40_000_000
+    assert Read(f"id,v\n1,{long}\n2,b\n".encode()).rows == [["1", long], ["2", "b"]]
+    assert sum(seen) < 8 * len(long)

@@ -7,6 +7,7 @@ and number. Types are found later, by the loader.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING
@@ -20,7 +21,14 @@ from dagster_project.ingest.parse.csv_pieces import Piece, gathered, without_und
 from dagster_project.ingest.parse.dialect import Dialect, find_dialect
 from dagster_project.ingest.parse.encoding import SAMPLE, decode_counting, detect, utf8_pieces
 from dagster_project.ingest.parse.lenient import Record, line_end, parse_record, skip_lines
-from dagster_project.ingest.parse.quoting import MAX_LINES, Quotes, find_quotes, last_boundary, longest_run
+from dagster_project.ingest.parse.quoting import (
+    MAX_LINES,
+    Quotes,
+    find_quotes,
+    has_bare_return,
+    last_boundary,
+    longest_run,
+)
 from dagster_project.ingest.parse.shape import distinct_names
 from dagster_project.ingest.parse.text import cut, refuse_rows, untyped, without_nul
 
@@ -84,10 +92,17 @@ class _Reader:
         buffer = b""
         window = BLOCK
         started = False
-        source = utf8_pieces(stream, encoding, sample, BLOCK)
-        for more, failed in source:
+        waiting: list[bytes] = []
+        size = enough = 0
+        for more, failed in utf8_pieces(stream, encoding, sample, BLOCK):
             self._failed = self._failed or failed > 0
-            buffer = buffer + more if buffer else more
+            waiting.append(more)
+            size += len(more)
+            if size < enough:
+                continue
+            buffer = b"".join([buffer, *waiting]) if buffer or len(waiting) > 1 else more
+            waiting.clear()
+            size = enough = 0
             if not started:
                 consumed = self._header(buffer, final=False)
                 if consumed is None:
@@ -99,6 +114,9 @@ class _Reader:
                 buffer = buffer[done:] if done else buffer
                 if not done:
                     break
+            # A record that is longer than what was read so far: looked at after every block it would cost its square.
+            enough = len(buffer) if len(buffer) > 2 * BLOCK else 0
+        buffer = b"".join([buffer, *waiting])
         if not started:
             consumed = self._header(buffer, final=True)
             buffer = buffer[consumed or 0 :]
@@ -220,9 +238,12 @@ class _Reader:
 
     def _fast(self, region: bytes, quotes: Quotes | None) -> list[Piece]:
         """Parse whole records whose quotes are well."""
+        torn = self.dialect.newline == "\n" and has_bare_return(region, quotes)
         region, failed = self._utf8(region)
         if not self.names:
             return []
+        if torn:  # Arrow would end the row there
+            return self._slow(region.decode("utf-8"), whole=True, failed=failed)[1]
         quoted = quotes is not None
         table, invalid = parse_region(region, len(self.names), self.dialect, quoted=quoted, threads=True)
         if invalid:
@@ -253,7 +274,9 @@ class _Reader:
         return without_undecodable(pieces, self.ordinal, self.dialect.delimiter) if failed else pieces
 
     def _ragged(self, text: str) -> str:
-        found = len(parse_record(text, 0, self.dialect).fields)
+        return self._ragged_by(len(parse_record(text, 0, self.dialect).fields))
+
+    def _ragged_by(self, found: int) -> str:
         return f"{found} fields where the header has {len(self.names)}"
 
     def _utf8(self, region: bytes) -> tuple[bytes, bool]:
@@ -333,12 +356,21 @@ class _Reader:
         rows: list[list[str | None]] = []
         ordinals: list[int] = []
         refused: list[Refused] = []
-        position = 0
+        position = rejoined = 0
         size = len(text)
         while position < size and (until is None or position < until):
             record = parse_record(text, position, self.dialect)
             if record.open and not whole:
                 break
+            if position >= rejoined and record.torn(text) and self.dialect.newline == "\n":
+                rejoined, joined = self._rejoined(text, position, record)
+                if joined is not None and (joined.open or joined.stray or len(joined.fields) != len(self.names)):
+                    message = f"a carriage return inside the row, and {self._ragged_by(len(joined.fields))}"
+                    refused.append(Refused(self.ordinal, "ragged_row", message, cut(text[position:rejoined])))
+                    self.ordinal += 1
+                    position = rejoined
+                    continue
+                record = joined or record
             if record.blank:
                 position = record.end
                 continue
@@ -361,6 +393,28 @@ class _Reader:
         if failed:
             return position, without_undecodable([piece], self.ordinal, self.dialect.delimiter)
         return position, [piece]
+
+    def _rejoined(self, text: str, position: int, record: Record) -> tuple[int, Record | None]:
+        """Look at a record that a carriage return ends in a file whose lines end otherwise.
+
+        Returns:
+            Where the line ends, and the line as one record; None where its parts are whole records each.
+        """
+        _, end = line_end(text, record.end)
+        # Where lines end in \r\n a \r alone is a value's; where they end in \n it may end the lines of another file.
+        at, fits = record.end, len(record.fields) == len(self.names) and text[end - 2 : end] != "\r\n"
+        while fits and at < end:
+            part = parse_record(text, at, self.dialect)
+            fits = len(part.fields) == len(self.names) and not (part.open or part.stray)
+            at = part.end
+        if fits:
+            return end, None
+        mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in text[position:end])
+        whole = parse_record(re.sub(r"\r(?!\n)", mark, text[position:end]), 0, self.dialect)
+        whole.fields = [None if value is None else value.replace(mark, "\r") for value in whole.fields]
+        whole.stray = whole.stray or whole.end < end - position
+        whole.end = end
+        return end, whole
 
     def _escaped(self, text: str, position: int) -> Record | None:
         """Read a line with backslashes before quotes, which the first bytes of the file didn't show; None if no use."""

@@ -30,6 +30,10 @@ class Record:
     lines: int = 1
     """Physical lines."""
 
+    def torn(self, text: str) -> bool:
+        """Tell whether a carriage return ended it that no line feed follows."""
+        return text[self.end - 1 : self.end] == "\r"
+
     @property
     def blank(self) -> bool:
         """Whether the line is empty."""

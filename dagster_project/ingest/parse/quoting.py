@@ -73,6 +73,18 @@ def find_quotes(text: bytes, dialect: Dialect) -> Quotes:
     return Quotes(at, odd)
 
 
+def has_bare_return(text: bytes, quotes: Quotes | None) -> bool:
+    """Tell whether a carriage return without a line feed stands outside quotes."""
+    if text.count(b"\r") == text.count(b"\r\n"):
+        return False
+    data = np.frombuffer(text, np.uint8)
+    at = np.flatnonzero(data[:-1] == 13)
+    at = at[data[at + 1] != 10]
+    if quotes is not None:
+        at = at[np.searchsorted(quotes.positions, at) % 2 == 0]
+    return len(at) > 0
+
+
 def last_boundary(text: bytes, limit: int, dialect: Dialect, quotes: Quotes | None) -> int:
     """Give the end of the last whole record that ends at or before ``limit``; 0 if there is none."""
     newline = dialect.newline.encode()
