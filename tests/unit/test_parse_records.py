@@ -108,7 +108,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 """Of fields, as they stay: what becomes of others is tested above."""
 
 
-@given(st.lists(st.dictionaries(names, scalars | st.lists(scalars, max_size=2), max_size=4), max_size=8))
+@given(st.lists(st.dictionaries(names, scalars | st.lists(scalars, max_size=2), min_size=1, max_size=4), max_size=8))
 def test_every_value_is_found_again(records: list[dict[str, Any]]) -> None:
     chunk = records_to_chunk(records, 1)
     assert chunk.rows == len(records)
@@ -290,3 +290,14 @@ def test_no_nesting_is_too_deep_to_be_told_in_words(depth: int, inside: str, bra
         assert "nested too deeply" in str(error)  # noqa: PT017 - which depth the decoder takes is Python's matter
     else:
         assert sum(chunk.rows + len(chunk.refused) for chunk in chunks) == 2
+
+
+def test_records_without_fields_are_refused_one_by_one() -> None:
+    chunk = records_to_chunk([{"id": 1}, {}, {"id": 2}, {"id": None}, {}], 1)
+    assert chunk.columns["id"].values.to_pylist() == ["1", "2", None]
+    assert chunk.ordinals is not None
+    assert chunk.ordinals.to_pylist() == [1, 3, 4]
+    assert [(refused.ordinal, refused.code, refused.line) for refused in chunk.refused] == [
+        (2, "empty_row", "{}"),
+        (5, "empty_row", "{}"),
+    ]

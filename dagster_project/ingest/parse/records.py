@@ -37,13 +37,13 @@ def records_to_chunk(records: Sequence[Any], first_ordinal: int, *, nul_bytes: N
 
     Args:
         records: Dicts of None, bool, int, Decimal, float (only NaN and infinities), str, dict and list. Anything that
-            isn't a dict is refused as ``not_an_object``.
+            isn't a dict is refused as ``not_an_object``, one without fields as ``empty_row``.
         first_ordinal: Row number of the first record inside its landed object.
         nul_bytes: What happens to texts with NUL characters or lone surrogates.
     """
     ordinals: list[int] | None = None
     refused: list[Refused] = []
-    if set(map(type, records)) - {dict}:
+    if set(map(type, records)) - {dict} or not all(records):
         records, ordinals, refused = _objects_only(records, first_ordinal)
     try:
         return _chunk(records, first_ordinal, ordinals, refused, nul_bytes)
@@ -106,12 +106,14 @@ def as_json_line(value: Any) -> str:
 
 
 def _objects_only(records: Sequence[Any], first_ordinal: int) -> tuple[list[dict[str, Any]], list[int], list[Refused]]:
-    """Part the objects from what isn't one."""
+    """Part the objects that have fields from what isn't one."""
     kept, ordinals, refused = [], [], []
     for ordinal, record in enumerate(records, first_ordinal):
-        if type(record) is dict:
+        if type(record) is dict and record:
             kept.append(record)
             ordinals.append(ordinal)
+        elif type(record) is dict:
+            refused.append(Refused(ordinal, "empty_row", "the record has no fields", "{}"))
         else:
             message = f"a record should be a JSON object, this is {_json_type(record)}"
             refused.append(Refused(ordinal, "not_an_object", message, cut(as_json_line(record))))
