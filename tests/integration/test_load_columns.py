@@ -180,3 +180,33 @@ def test_a_foreign_table_of_the_same_name_is_left_alone(world: World) -> None:
         world.load({"name": "t"}, "id\n1\n")
     with pytest.raises(DatabaseError, match="is not a table"):
         world.load({"name": "u"}, "id\n1\n")
+
+
+SALES: dict[str, Any] = {"name": "t", "primary_key": "ref", "write": "merge", "expect": {"max_quarantined_rate": 1}}
+
+
+def test_rows_that_are_refused_have_no_say_in_the_columns(world: World) -> None:
+    world.load(SALES, "ref,amount\n1,5\n")
+    report = world.load(SALES, "Id,City,Population\n7,Ulm,x\n8,Bonn,y\n")
+    assert (report.inserted, report.quarantined, report.new_columns) == (0, 2, [])
+    assert list(world.types()) == ["ref", "amount", "_load_id"]
+
+
+def test_a_refused_row_beside_good_ones_neither_adds_nor_widens(world: World) -> None:
+    world.load(SALES, "ref,amount\n1,5\n")
+    world.write("t7.csv", "Id,City,amount\n7,Ulm,many\n")
+    report = world.load(SALES, "ref,amount,note\n2,6,good\n,7,good\n")
+    assert (report.inserted, report.quarantined, report.new_columns, report.widened) == (1, 2, ["note"], {})
+    assert list(world.types()) == ["ref", "amount", "_load_id", "note"]
+    assert world.rows("select record->>'City', record->>'amount' from raw._quarantine where record->>'City' <> ''") == [
+        ("Ulm", "many")
+    ]
+
+
+def test_the_value_that_makes_a_column_text_is_named(world: World) -> None:
+    report = world.load({"name": "t"}, 'id,temp_c,place\n1,20.5,a\n2,21,1\n3,22.1,c\n4,19,d\n5,"12,5",e\n6,18,f\n')
+    (warning,) = report.warnings
+    assert warning.startswith("temp_c is text, not numeric, because of '12,5' (t0.csv, row 5). To refuse such rows")
+    assert world.load({"name": "t"}, "id,temp_c\n7,x\n").warnings == []
+    (warning,) = world.load({"name": "t"}, "id,temp_c\n8,x\nix,y\n").warnings
+    assert warning.startswith("id is text, not bigint, because of 'ix' (t2.csv, row 2)")

@@ -34,6 +34,10 @@ class Duplicates:
     """Rows that gave way."""
     conflicts: int = 0
     """Keys whose rows had different values."""
+    different: int = 0
+    """Rows that gave way to one with different values."""
+    example: str = ""
+    """A key of such rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,16 @@ def _settle(
         f"window w as (partition by {keys} order by {order})) ranked where place > 1"
     )
     session.run("analyze pg_temp.bindery_losers")
-    conflicts = 0
+    conflicts, different, example = 0, 0, ""
     if values:
-        conflicts = session.one(
-            f"select count(distinct winner) from pg_temp.bindery_losers x join {table} l on l.ctid = x.loser "
-            f"join {table} w on w.ctid = x.winner where {_differ('l', 'w', values)}"
-        )
+        shown = " || ', ' || ".join(f"left(l.{quoted(column)}::text, 60)" for column in key)
+        conflicts, different, example = session.all(
+            f"select count(distinct winner), count(*), min({shown}) from pg_temp.bindery_losers x "
+            f"join {table} l on l.ctid = x.loser join {table} w on w.ctid = x.winner where {_differ('l', 'w', values)}"
+        )[0]
     rows = session.run(f"delete from {table} t using pg_temp.bindery_losers x where t.ctid = x.loser").rowcount
     session.run("drop table pg_temp.bindery_losers")
-    return Duplicates(rows, conflicts)
+    return Duplicates(rows, conflicts, different, example or "")
 
 
 def _differ(left: str, right: str, columns: list[str]) -> str:

@@ -311,6 +311,11 @@ class _Load:
         report = loader.report
         complete = work.complete and self.limit is None
         loader.prepare(replace=work.replace, delete_loads=work.delete_loads, complete=complete)
+        if self.replay is None and loader.table_is_gone and stream.write != "replace":
+            report.warnings.append(
+                f"{report.table} isn't there any more, though earlier loads filled it: it is made anew with what came "
+                f"since. Its former rows come back with: bindery replay {self.card.source} --stream {stream.name}"
+            )
         if work.note is not None:
             report.warnings.append(work.note)
         report.batches = len(work.batches)

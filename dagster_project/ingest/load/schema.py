@@ -17,6 +17,9 @@ SCHEMA: Final = "raw"
 LINEAGE: Final = f"{quoted(LOAD_ID)} bigint not null default current_setting('bindery.load_id')::bigint"
 """Set per transaction, so that no statement carries it; time and batch by join with the load log."""
 
+_KEY_MARK: Final = "primary_key of the card"
+"""Comment on the keys that the loader makes: others are not its own to drop."""
+
 _OURS: Final = {
     "boolean": "boolean",
     "bigint": "bigint",
@@ -44,6 +47,8 @@ class Table:
     key: list[str] = field(default_factory=list)
     """Columns of the primary key, in its order."""
     key_name: str | None = None
+    key_is_ours: bool = False
+    """Whether the loader made the primary key."""
     is_table: bool = True
 
     @property
@@ -79,13 +84,14 @@ def read_table(session: Session, name: str) -> Table:
     comment = session.one("select obj_description(%s::oid, 'pg_class')", [table.oid])
     if comment is not None:
         table.comments[""] = comment
-    for key_name, column in session.all(
-        "select c.conname, a.attname from pg_constraint c cross join unnest(c.conkey) with ordinality k(attnum, at) "
+    for key_name, column, said in session.all(
+        "select c.conname, a.attname, obj_description(c.oid, 'pg_constraint') "
+        "from pg_constraint c cross join unnest(c.conkey) with ordinality k(attnum, at) "
         "join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum "
         "where c.conrelid = %s::oid and c.contype = 'p' order by k.at",
         [table.oid],
     ):
-        table.key_name = key_name
+        table.key_name, table.key_is_ours = key_name, said == _KEY_MARK
         table.key.append(column)
     return table
 
@@ -133,13 +139,31 @@ def add_key(session: Session, table: Table, key: list[str]) -> None:
     table.key_name = session.one(
         "select conname from pg_constraint where conrelid = %s::oid and contype = 'p'", [table.oid]
     )
+    mark_key(session, table)
 
 
-def drop_key(session: Session, table: Table) -> None:
-    """Drop the primary key, if there is one."""
-    if table.key_name is not None:
-        session.run(f"alter table {table.sql} drop constraint {quoted(table.key_name)}")
-        table.key, table.key_name = [], None
+def mark_key(session: Session, table: Table) -> None:
+    """Note on the primary key that it is the loader's."""
+    assert table.key_name is not None
+    session.run(f"comment on constraint {quoted(table.key_name)} on {table.sql} is '{_KEY_MARK}'")
+    table.key_is_ours = True
+
+
+def drop_key(session: Session, table: Table, new: list[str]) -> None:
+    """Drop the primary key, if there is one, and with it that its columns must have values.
+
+    Args:
+        session: In the load's transaction.
+        table: Whose key goes.
+        new: Columns of the key that comes: they keep what they are.
+    """
+    if table.key_name is None:
+        return
+    lines = [f"drop constraint {quoted(table.key_name)}"]
+    # Postgres makes a key's columns NOT NULL, and leaves them so.
+    lines += [f"alter column {quoted(name)} drop not null" for name in table.key if name not in new]
+    session.run(f"alter table {table.sql} {', '.join(lines)}")
+    table.key, table.key_name, table.key_is_ours = [], None, False
 
 
 def comment(session: Session, table: Table, wanted: dict[str, str]) -> None:

@@ -132,11 +132,18 @@ def translated(error: psycopg.Error, source: str) -> IngestError:
         return DatabaseError(f"{source}: the warehouse is not prepared: {said}. Run `bindery db start`")
     if isinstance(error, errors.DiskFull):
         return TransientDatabaseError(f"{source}: Postgres' disk is full: {said}. Nothing was loaded")
+    if isinstance(error, errors.TooManyColumns):
+        return DataRefusedError(
+            f"{source}: a table of Postgres has at most 1,600 columns ({said}). Nothing was loaded: name fields under "
+            "`ignore` in the card; JSON's may come as one document (`records` above them)"
+        )
+    if (error.sqlstate or "").startswith("54"):
+        return DataRefusedError(f"{source}: more than Postgres takes: {said}. Nothing was loaded")
     if isinstance(error, psycopg.OperationalError):
         return TransientDatabaseError(
             f"{source}: the connection to Postgres broke off during the load: {said}. Nothing was loaded; "
             "run it again: what is landed is kept"
         )
-    if isinstance(error, errors.IntegrityError | errors.DataError | errors.ProgramLimitExceeded):
+    if isinstance(error, errors.IntegrityError | errors.DataError):
         return DataRefusedError(f"{source}: Postgres refused rows of the load as a whole: {said}. Nothing was loaded")
     return DatabaseError(f"{source}: Postgres refused a statement: {said}. Nothing was loaded")

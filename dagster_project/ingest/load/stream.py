@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dagster_project.ingest.chunk import Kind
 from dagster_project.ingest.errors import DataRefusedError
 from dagster_project.ingest.load import merge
 from dagster_project.ingest.load.bounds import check_nulls, check_rows
 from dagster_project.ingest.load.columns import Columns, ColumnState
 from dagster_project.ingest.load.convert import declared_type
 from dagster_project.ingest.load.copy import Copier, Job
+from dagster_project.ingest.load.explain import nearly, told
 from dagster_project.ingest.load.keys import KeyWatch
 from dagster_project.ingest.load.proof import Proven, prove, without_words
 from dagster_project.ingest.load.quarantine import Quarantine, Reason, shortened
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from dagster_project.ingest.load.blocks import Block
 
 _TEXTUAL: Final = ("text", "jsonb")
+
+Typed = tuple[ColumnState, Proven]
+"""A column and its proven values."""
 
 
 class StreamLoader:
@@ -62,6 +68,10 @@ class StreamLoader:
         self._copied = 0
         self._watch: KeyWatch | None = None
         self._known = frozenset(self.columns.by_source)
+        required = [field for field, rules in card.columns.items() if rules.required]
+        self._needed = dict.fromkeys([*card.primary_key, *required])
+        self.table_is_gone = self.table.oid is None and not self.columns.open
+        """Whether earlier loads made the table and somebody dropped it."""
         self._delete_missing = False
         self._keys_unknown = False
         self._kept_made = False
@@ -147,25 +157,10 @@ class StreamLoader:
     def _proven(self, block: Block) -> Job | None:
         """Decide types, prove values, send what doesn't fit to the quarantine."""
         reasons: dict[int, Reason] = {}
-        states: list[ColumnState] = []
-        proofs: list[Proven] = []
-        blank: list[tuple[ColumnState, Proven]] = []
-        for field, column in block.columns.items():
-            state = self.columns.resolve(field)
-            if not self._wanted(state, block, reasons):
-                continue
-            values = without_words(column.values, column.kind, list(state.words))
-            proven = self._fitting(state, values, column.kind, reasons)
-            state.seen = True
-            if state.data_type == UNKNOWN:
-                blank.append((state, proven))
-                continue
-            self.report.emptied += proven.emptied
-            states.append(state)
-            proofs.append(proven)
-        if not states:  # rows without any value are rows all the same
-            states, proofs = [state for state, _ in blank], [proven for _, proven in blank]
-        self._need_values(block, states, proofs, reasons)
+        typed, blank = self._typed(block, reasons)
+        # Rows without any value are rows all the same.
+        columns = typed or blank
+        states, proofs = [state for state, _ in columns], [proof for _, proof in columns]
         if not states:
             for row in range(block.rows):
                 reasons.setdefault(row, Reason("empty_row", None, "the record has no fields"))
@@ -174,6 +169,8 @@ class StreamLoader:
         kept = self._refuse(block, reasons)
         if kept is not None and len(kept) == 0:
             return None
+        for state, _ in (*typed, *blank):
+            state.seen = True
         if any(not state.in_table for state in states) or self._unstaged(states):
             self.drain()
             self.target.ensure(self._in_order(states))
@@ -190,6 +187,42 @@ class StreamLoader:
             )
         plain = all(state.data_type in TYPES and state.data_type not in _TEXTUAL for state in states)
         return Job(block, self.target.destination, [s.name for s in states], arrays, rows, plain, kept)
+
+    def _typed(self, block: Block, reasons: dict[int, Reason]) -> tuple[list[Typed], list[Typed]]:
+        """Decide and prove the type of each field; give those with a type, and those without any value.
+
+        Fields without which a row is refused come first: a row that is refused for them has no say in the others' names
+        and types.
+        """
+        typed: list[Typed] = []
+        blank: list[Typed] = []
+        missing: dict[int, Reason] = {}
+        fields = sorted(block.columns, key=lambda field: field not in self._needed)
+        first = len(self._needed.keys() & block.columns.keys())
+        for number, field in enumerate(fields):
+            if number == first:
+                missing = self._missing(block, typed)
+            column = block.columns[field]
+            state = self.columns.resolve(field)
+            if not self._wanted(state, block, reasons):
+                continue
+            values = without_words(column.values, column.kind, list(state.words))
+            there = values.null_count < block.rows
+            if number >= first and not state.declared:
+                values = _without(values, {*missing, *reasons})
+            if there and values.null_count == block.rows and not state.in_table and not state.declared:
+                continue
+            proven = self._fitting(state, values, column.kind, reasons, block)
+            if state.data_type == UNKNOWN:
+                blank.append((state, proven))
+                continue
+            self.report.emptied += proven.emptied
+            typed.append((state, proven))
+        if first == len(fields):
+            missing = self._missing(block, typed)
+        for row, reason in missing.items():
+            reasons.setdefault(row, reason)
+        return typed, blank
 
     def _unstaged(self, states: list[ColumnState]) -> bool:
         return self.target.staged and not self.target.has_staged(states)
@@ -223,15 +256,17 @@ class StreamLoader:
             self.report.dropped.append(state.source_name)
         return False
 
-    def _fitting(self, state: ColumnState, values: pa.Array, kind: object, reasons: dict[int, Reason]) -> Proven:
+    def _fitting(
+        self, state: ColumnState, values: pa.Array, kind: Kind, reasons: dict[int, Reason], block: Block
+    ) -> Proven:
         """Prove a column; where values don't fit, widen, refuse the rows, or fail, as the contract says."""
-        from dagster_project.ingest.chunk import Kind
-
-        assert isinstance(kind, Kind)
         if state.data_type == UNKNOWN and not state.declared:
             found = infer(values, kind)
             if found == UNKNOWN:
                 return Proven(values, None)
+            if found == "text" and (odd_one := nearly(values, kind)) is not None:
+                before, row = odd_one
+                self.report.warnings.append(told(block, row, state.name, values[row].as_py(), before))
             self._widen(state, found)
         proven = prove(values, kind, state.data_type, state.declared_rules)
         if proven.good is None:
@@ -242,8 +277,12 @@ class StreamLoader:
             wider = join(state.data_type, infer(odd, kind))
             if wider == state.data_type:
                 wider = "text"
+            before = state.data_type
             if self._widen(state, wider):
-                return self._fitting(state, values, kind, reasons)
+                if wider == "text":
+                    row = pc.indices_nonzero(pc.invert(proven.good))[0].as_py()
+                    self.report.warnings.append(told(block, row, state.name, values[row].as_py(), before))
+                return self._fitting(state, values, kind, reasons, block)
         if not state.declared and contract == "freeze":
             row = pc.indices_nonzero(pc.invert(proven.good))[0].as_py()
             raise DataRefusedError(
@@ -270,14 +309,12 @@ class StreamLoader:
             return False
         return True
 
-    def _need_values(
-        self, block: Block, states: list[ColumnState], proofs: list[Proven], reasons: dict[int, Reason]
-    ) -> None:
-        """Refuse rows without a value in a key or in a required column."""
+    def _missing(self, block: Block, typed: list[Typed]) -> dict[int, Reason]:
+        """Find rows without a value in a key or in a required column."""
+        reasons: dict[int, Reason] = {}
         key = set(self.card.primary_key)
-        there = {state.source_name: proof.values for state, proof in zip(states, proofs, strict=True)}
-        needed = [*self.card.primary_key, *(name for name, rules in self.card.columns.items() if rules.required)]
-        for name in dict.fromkeys(needed):
+        there = {state.source_name: proof.values for state, proof in typed}
+        for name in self._needed:
             values = there.get(name)
             if values is not None and not values.null_count:
                 continue
@@ -288,6 +325,7 @@ class StreamLoader:
             rows = range(block.rows) if values is None else pc.indices_nonzero(values.is_null()).to_pylist()
             for row in rows:
                 reasons.setdefault(row, reason)
+        return reasons
 
     def _refuse(self, block: Block, reasons: dict[int, Reason]) -> pa.Array | None:
         """Send refused rows to the quarantine; give the rows that are left (None: all)."""
@@ -371,6 +409,15 @@ class StreamLoader:
             if state.rules is not None and state.rules.description:
                 wanted[state.name] = state.rules.description
         comment(self.session, self.table, wanted)
+
+
+def _without(values: pa.Array, rows: set[int]) -> pa.Array:
+    """Make the values of some rows NULL."""
+    if not rows:
+        return values
+    mask = np.zeros(len(values), bool)
+    mask[list(rows)] = True
+    return pc.if_else(pa.array(mask), None, values)
 
 
 def _misfit(state: ColumnState, value: str | None) -> str:

@@ -13,7 +13,7 @@ import psycopg
 from dagster_project.ingest.errors import CardError, DatabaseError
 from dagster_project.ingest.load import schema, views
 from dagster_project.ingest.load.columns import Columns, ColumnState
-from dagster_project.ingest.load.merge import Repeated, delete_missing, merge, settle_staging, settle_target
+from dagster_project.ingest.load.merge import Duplicates, Repeated, delete_missing, merge, settle_staging, settle_target
 from dagster_project.ingest.load.names import LOAD_ID, quoted
 from dagster_project.ingest.load.schema import Table, sql_type
 from dagster_project.ingest.load.session import Session
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dagster_project.ingest.load.report import StreamLoad
 
 STAGING: Final = "pg_temp.bindery_staging"
+SUSPICIOUS: Final = 0.2
+"""Share of a load's rows that give way to different ones from which the key is doubted."""
 
 
 class Target:
@@ -82,11 +84,13 @@ class Target:
         if self.keyed and self._fresh:
             try:
                 with session.savepoint():
-                    schema.drop_key(session, table)
+                    schema.drop_key(session, table, self._key(columns))
             except psycopg.errors.DependentObjectsStillExist:
                 self.staged = True  # a view groups by the key: it stays, and rows come through staging
         elif self.keyed:
             self._same_key(columns)
+        elif table.key_is_ours:
+            self._no_key()
 
     def _truncate(self) -> bool:
         """Empty the table at once; tell whether that can be done: not where foreign keys point to it."""
@@ -133,6 +137,8 @@ class Target:
         """Give a filled table the primary key that the card states."""
         key = self._key(columns)
         if self.table.key == key:
+            if not self.table.key_is_ours:
+                schema.mark_key(self.session, self.table)
             return
         if missing := [name for name in key if name not in self.table.types]:
             raise CardError(
@@ -141,7 +147,7 @@ class Target:
             )
         try:
             with self.session.savepoint():
-                schema.drop_key(self.session, self.table)
+                schema.drop_key(self.session, self.table, key)
                 schema.add_key(self.session, self.table, key)
         except psycopg.IntegrityError as error:
             said = " ".join(str(error).split())
@@ -149,6 +155,17 @@ class Target:
                 f"{self.table.name}: its rows don't allow the primary_key ({', '.join(key)}) that the card states: "
                 f"{said}. Correct the card, or empty the table and replay"
             ) from error
+
+    def _no_key(self) -> None:
+        """Take away the key of a card that has none any more."""
+        key = ", ".join(self.table.key)
+        try:
+            with self.session.savepoint():
+                schema.drop_key(self.session, self.table, [])
+        except psycopg.errors.DependentObjectsStillExist as error:
+            self.report.warnings.append(
+                f"the former primary key ({key}) stays, and refuses rows: {error.diag.message_detail}"
+            )
 
     def _key(self, columns: Columns) -> list[str]:
         return [state.name for state in columns.fields(self.card.primary_key)]
@@ -231,7 +248,7 @@ class Target:
         newest_by = [s.name for s in columns.fields(self.card.newest_by) if s.in_table]
         if not self.staged:
             if self.keyed and self.table.key_name is None:
-                self._finish_fresh(columns, newest_by, repeated)
+                self._finish_fresh(columns, newest_by, repeated, copied)
             report.inserted = copied - report.duplicates
             if copied and not self.had_rows:
                 session.run(f"analyze {self.table.sql}")
@@ -243,7 +260,7 @@ class Target:
         values = [name for name in seen if name not in key]
         newest = [name for name in newest_by if name in seen]
         settled = settle_staging(session, STAGING, key, newest, values, repeated)
-        report.duplicates, report.conflicts = settled.rows, settled.conflicts
+        self._note(settled, copied)
         merged = merge(session, self.table, STAGING, key, newest, seen)
         report.inserted, report.updated = merged.inserted, merged.updated
         report.unchanged = copied - report.duplicates - merged.inserted - merged.updated
@@ -252,10 +269,20 @@ class Target:
         session.run(f"drop table {STAGING}")
         self._staging = None
 
-    def _finish_fresh(self, columns: Columns, newest_by: list[str], repeated: Repeated) -> None:
+    def _finish_fresh(self, columns: Columns, newest_by: list[str], repeated: Repeated, copied: int) -> None:
         key = self._key(columns)
         missing = [state for state in columns.fields(self.card.primary_key) if not state.in_table]
         if missing:
             return  # no row had a key: all are in quarantine
-        settled = settle_target(self.session, self.table, key, newest_by, repeated)
-        self.report.duplicates, self.report.conflicts = settled.rows, settled.conflicts
+        self._note(settle_target(self.session, self.table, key, newest_by, repeated), copied)
+
+    def _note(self, settled: Duplicates, copied: int) -> None:
+        """Count rows that gave way; say so where they are so many and so different that the key may be wrong."""
+        report = self.report
+        report.duplicates, report.conflicts = settled.rows, settled.conflicts
+        if settled.different >= SUSPICIOUS * copied and not self.card.newest_by:
+            key = ", ".join(self.card.primary_key)
+            report.warnings.append(
+                f"{settled.different:,} of {copied:,} rows gave way to one of the same key with other values, as with "
+                f"key {settled.example}: is `primary_key: {key}` unique? If it is, `newest_by` says which row wins"
+            )

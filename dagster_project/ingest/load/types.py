@@ -145,7 +145,7 @@ def _within_int64(values: pa.Array, mask: pa.Array) -> pa.Array:
     return pa.array(flags, pa.bool_())
 
 
-_BY_SHAPE: Final = ("bigint", "numeric", "boolean", "date", "timestamp", "timestamptz")
+BY_SHAPE: Final = ("bigint", "numeric", "boolean", "date", "timestamp", "timestamptz")
 
 
 def infer(values: pa.Array, kind: Kind) -> str:
@@ -165,7 +165,7 @@ def infer(values: pa.Array, kind: Kind) -> str:
     sample = _first_value(values)
     if sample is None:
         return UNKNOWN if values.null_count == len(values) else "text"
-    shapes = _BY_SHAPE if kind is Kind.UNTYPED else _BY_SHAPE[3:]
+    shapes = BY_SHAPE if kind is Kind.UNTYPED else BY_SHAPE[3:]
     for data_type in shapes:
         # One value that doesn't fit is enough: most types fall here, before the whole column is looked at.
         if fits(sample, data_type) is None and fits(values, data_type) is None:
