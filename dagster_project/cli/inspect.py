@@ -93,10 +93,11 @@ def quarantine(target: str | None, limit: int, resolved: bool, as_json: bool) ->
     source, stream = known(target)
     rows = query(
         """
-        select quarantine_id as id, source || '.' || stream as stream, load_id as load, code,
-               coalesce(column_name, '') as column, message, left(coalesce(record::text, line), 80) as row
-        from raw._quarantine
-        where (%s::text is null or source = %s) and (%s::text is null or stream = %s)
+        select quarantine_id as id, q.source || '.' || q.stream as stream, load_id as load, code,
+               coalesce(column_name, '') as column, message, right(l.origin, 60) as object, q.ordinal as number,
+               left(coalesce(record::text, line), 80) as row
+        from raw._quarantine q left join bindery.landed l using (landing_id)
+        where (%s::text is null or q.source = %s) and (%s::text is null or q.stream = %s)
           and (%s or resolved_by is null)
         order by quarantine_id desc limit %s
         """,

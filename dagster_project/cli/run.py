@@ -196,6 +196,8 @@ def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None
             f"{source}.{name}: {stream.rows_read:,} rows read: {', '.join(counts) or 'nothing'} · "
             f"{size(stream.bytes)} · {seconds:.1f} s · {rate}"
         )
+        if stream.new_columns:
+            click.echo(f"  new columns: {', '.join(stream.new_columns)}")
         if stream.quarantined:
             click.secho(f"  look at the refused rows: {command()} quarantine {source}.{name}", fg="yellow")
     if len(load.load_ids) > 1:
