@@ -33,12 +33,12 @@ def test_out_of_memory_names_the_limit_the_class_and_what_to_change() -> None:
     said = explain(Death(137, True), SMALL, 300 * MIB, ["loading", "Killed"], "bindery-step-load")
     assert said.splitlines() == [
         (
-            "It ran out of memory: the kernel ended it at its limit of 1 GiB. Container bindery-step-load, compute class "
-            "small (1 CPU, 1 GiB), peak memory 1 GiB."
+            "It ran out of memory: the kernel ended it at its limit of 1 GiB. Container bindery-step-load, compute "
+            "class small (1 CPU, 1 GiB), peak memory 1 GiB."
         ),
         (
-            "What to change: a larger class (`compute: {load: medium}` in the card, or the op's tag bindery/compute), or "
-            "one that may grow: {class: small, on_oom: grow}. `bindery doctor compute` proposes limits from history."
+            "What to change: a larger class (`compute: {load: medium}` in the card, or the op's tag bindery/compute), "
+            "or one that may grow: {class: small, on_oom: grow}. `bindery doctor compute` proposes limits from history."
         ),
         "Its last lines:",
         "  loading",
