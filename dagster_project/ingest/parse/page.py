@@ -71,10 +71,11 @@ _DEEPEST = 2000
 _MANY = 10_000
 """Tags up to which a page isn't looked at for that."""
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s<>/]{0,40})[^<>]*")
-_SHALLOW = frozenset(
-    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr", "p"]
-    + ["li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "option", "optgroup", "colgroup", "rt", "rp"]
-    + ["html", "head", "body", "a", "button", "form", "nobr", "h1", "h2", "h3", "h4", "h5", "h6"]
+_SHALLOW = (
+    frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track"})
+    | frozenset({"wbr", "p", "li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "option", "optgroup"})
+    | frozenset({"colgroup", "rt", "rp", "html", "head", "body", "a", "button", "form", "nobr"})
+    | frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 )
 """Elements that have no end, needn't say it, or are never inside one another."""
 
