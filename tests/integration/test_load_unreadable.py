@@ -219,3 +219,35 @@ def test_what_a_load_refuses_for_good_can_be_left_out(world: World, monkeypatch:
     again = pipeline.replay_source(world.card(T), world.runtime).load
     assert again.streams["t"].inserted == 3
     assert CliRunner().invoke(main, ["state", "skip", "src", "--yes"]).output.startswith("0 batches skipped")
+
+
+def test_a_step_materialises_what_it_loaded_and_fails_for_what_it_could_not_read(world: World) -> None:
+    import dagster as dg
+
+    from dagster_project.components.loading import raw_assets
+
+    class Platform:
+        debug_rows = 0
+        full_refresh = False
+
+        def runtime(self, **_: Any) -> Any:
+            return world.runtime
+
+    world.write("t_a.csv.gz", CUT)
+    world.write("t_b.csv", "id,v\n1,5\n")
+    card = world.card(T)
+    fetch_source(card, world.runtime)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [raw_assets(card)], instance=instance, resources={"platform": Platform()}, raise_on_error=False
+        )
+        assert [event.asset_key.path for event in result.get_asset_materialization_events() if event.asset_key] == [
+            ["raw", "src__t"]
+        ]
+        (failed,) = result.get_step_failure_events()
+        user = failed.step_failure_data.user_failure_data
+        assert user is not None
+        assert user.metadata["exit_code"].value == 4
+        assert "t_a.csv.gz" in (user.description or "")
+        assert "The rest is loaded." in (user.description or "")
+    assert world.rows("select id from raw.src__t") == [(1,)]
