@@ -53,7 +53,7 @@ def bindery() -> dg.Definitions:
                     default_status=dg.DefaultSensorStatus.RUNNING,
                     minimum_interval_seconds=30,
                     description="Brings assets up to date whose automation condition says so.",
-                )
+                ),
             ],
         ),
     )

@@ -24,7 +24,8 @@ SUBCOMMANDS = {
     "world": "dagster_project.cli.platform:world",
     "prove": "dagster_project.cli.prove:prove",
     "db": "dagster_project.cli.db:db",
-    "secrets": "dagster_project.cli.installation:secrets",
+    "secrets": "dagster_project.cli.installation:secrets",  # pragma: allowlist secret
+    "launch": "dagster_project.cli.launch:launch",
 }
 """Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
 
