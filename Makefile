@@ -17,7 +17,7 @@ TESTS := .venv/bin/python -m tests.run
 
 .PHONY: help
 help: ## list every target
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-23s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
 install: ## install from the lock into .venv and .venv-dbt (run, dev and test do it by themselves)
@@ -95,9 +95,65 @@ world-start: install ## start the sample world: catalogue API, bookshop, dropped
 world-stop: install ## stop it
 	@$(BINDERY) world stop
 
+# The platform in containers; docs/docker.md. Settings are variables or lines of .env: BINDERY_PORT, BINDERY_HOST, ...
+COMPOSE := docker compose
+PROJECT = $$($(COMPOSE) config --format json | sed -n 's/^  "name": "\(.*\)",$$/\1/p')
+OURS = docker ps -aq --filter label=bindery.project=$(PROJECT) --filter label=bindery.kind
+export BINDERY_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+
+.PHONY: up
+up: ## the whole platform in Docker; the UI on localhost:3000 (BINDERY_PORT), logins by make password
+	@$(COMPOSE) up --detach && echo "http://localhost:$${BINDERY_PORT:-3000}   logins: make password"
+
+.PHONY: down
+down: ## end it; data and secrets stay in volumes
+	@$(COMPOSE) stop daemon supervisor && $(OURS) | xargs -r docker rm --force >/dev/null && $(COMPOSE) down
+
+.PHONY: stop-services
+stop-services: ## stop its containers and keep them, with their logs; make up goes on
+	@$(COMPOSE) stop
+
+.PHONY: ps
+ps: ## its services, and the containers of runs and steps
+	@$(COMPOSE) ps --all && docker ps --all --filter label=bindery.project=$(PROJECT) --filter label=bindery.kind
+
+.PHONY: logs
+logs: ## what its services print, from now on (SERVICE=daemon: of one)
+	@$(COMPOSE) logs --tail 200 --follow $(SERVICE)
+
+.PHONY: password
+password: ## its two logins
+	@$(COMPOSE) run --rm --no-deps -T secrets bindery secrets password
+
+.PHONY: sql
+sql: ## a SQL prompt on its warehouse, read-only (WRITE=1: not)
+	@$(COMPOSE) exec -e PGOPTIONS="-c default_transaction_read_only=$(if $(WRITE),off,on)" postgres sh -c 'PGPASSWORD=$$(cat /run/bindery/admin/postgres_password) psql -h 127.0.0.1 -U postgres bindery'
+
+.PHONY: pipeline
+pipeline: ## load what is landed and build everything downstream, in the running platform; waits for the end
+	@$(COMPOSE) exec -T webserver bindery launch pipeline
+
+.PHONY: pipeline-with-scraping
+pipeline-with-scraping: ## the same, and fetch every source first
+	@$(COMPOSE) exec -T webserver bindery launch pipeline_with_scraping
+
+.PHONY: images
+images: ## build both images; print their sizes and layers
+	@$(COMPOSE) build && for image in $$($(COMPOSE) config --images | grep bindery/ | sort -u); do docker image ls "$$image"; docker history --format '{{.Size}}\t{{.CreatedBy}}' "$$image" | grep -v '^0B' | cut -c1-110; done
+
+.PHONY: push
+push: ## push both images to BINDERY_REGISTRY (registry.example/team/) under BINDERY_TAG
+	@$(COMPOSE) config --images | grep -q '.*[.:].*/bindery/dagster:' || { echo "set BINDERY_REGISTRY to your registry, as in registry.example/team/" >&2; exit 2; }; $(COMPOSE) push secrets dbt
+
+.PHONY: test-docker
+test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it
+	@.venv/bin/python -m tests.docker.run
+
 .PHONY: clean
-clean: ## remove caches and build output; data (.bindery, drop) and environments stay, and it says so
+clean: ## remove caches and build output; data stays (DATA=delete SURE=yes: the containers' data goes, for ever)
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs dist
 	@if [ -f .bindery/postgres/location ]; then echo "the database's files are in $$(head -n 1 .bindery/postgres/location)"; fi
+	@if [ "$(DATA) $(SURE)" = "delete yes" ]; then $(OURS) | xargs -r docker rm --force >/dev/null; $(COMPOSE) down --volumes; \
+	  elif [ -n "$(DATA)" ]; then echo "would delete the volumes of $(PROJECT): database, landing, secrets, logs. If you mean it: make clean DATA=delete SURE=yes"; exit 2; fi
 	@echo "caches removed. Kept: .bindery and drop (your data), .venv* (make install renews them; rm -r .venv* frees the space)"
