@@ -1,10 +1,10 @@
-"""A process that has dbt imported and is forked for each call: the import takes two of the three seconds of a call.
+"""A process that has dbt imported and the project read, and is forked for each call: both take most of a call's time.
 
 Run by dbt's own Python, never imported: it has the standard library and dbt, and nothing of ours. ``process`` is its
 client. It takes calls at a Unix socket in the data directory for as long as whoever started it holds its standard input
 open; calls under way end by themselves, and are interrupted where their client is gone.
 
-usage: python preloaded.py SOCKET
+usage: python preloaded.py SOCKET [--listening DESCRIPTOR] [ARGUMENT_OF_DBT_PARSE...]
 """
 
 from __future__ import annotations
@@ -19,54 +19,69 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 10
 """A client that has connected says so soon what it wants."""
-MOST_DESCRIPTORS = 4096
+CONNECTION = ("BINDERY_DBT_", "DBT_")
+"""Beginnings of the names of variables that what was read depends on."""
 
 
 def main() -> int:
     """Take calls until standard input ends, and the last call."""
-    path = Path(sys.argv[1])
+    path, arguments = Path(sys.argv[1]), sys.argv[2:]
     # Ctrl-C is for the calls, which have their own handlers; this process ends with its owner.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    listener = listen(path)
+    again = arguments[:1] == ["--listening"]
+    listener = socket.socket(fileno=int(arguments[1])) if again else listen(path)
+    arguments = arguments[2:] if again else arguments
     mine = path.stat().st_ino
     # Clients that come meanwhile wait in the socket's queue.
-    importlib.import_module("dbt.cli.main")
-    importlib.import_module("dbt.adapters.postgres")
+    manifest = read_project(arguments)
+    if len(tasks()) > 1:
+        # dbt has read files, not what it kept of them, with a library that has threads of its own. A fork would wait
+        # for them for ever; so once more, with what it keeps now, or the second time with nothing read at all.
+        listener.set_inheritable(True)
+        again_with = ["--listening", str(listener.fileno()), *([] if again else arguments)]
+        os.execv(sys.executable, [sys.executable, "-P", __file__, str(path), *again_with])  # noqa: S606 - ourselves
+    where = connection(os.environ), str(Path.cwd())
     gc.freeze()  # what a fork's garbage collection doesn't touch stays shared
     selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ, "call")
-    selector.register(sys.stdin.fileno(), selectors.EVENT_READ, "owner")
+    selector.register(listener, selectors.EVENT_READ, ("call", 0))
+    selector.register(sys.stdin.fileno(), selectors.EVENT_READ, ("owner", 0))
     calls: dict[int, socket.socket] = {}
     while True:
         for key, _ in selector.select():
-            if key.data == "call":
+            kind, pid = key.data
+            if kind == "call":
                 with contextlib.suppress(OSError, ValueError):
                     client, _ = listener.accept()
-                    pid, ended = take(client)
+                    call, output = hear(client)
+                    others = [client.fileno(), *(each.fd for each in selector.get_map().values())]
+                    same = where == (connection(call["environment"]), call["folder"])
+                    pid, ended = fork(call, output, manifest if same else None, others)
                     calls[pid] = client
                     selector.register(ended, selectors.EVENT_READ, ("ended", pid))
                     selector.register(client, selectors.EVENT_READ, ("gone", pid))
-            elif key.data == "owner":
+                    client.sendall(f"{pid}\n".encode())
+            elif kind == "owner":
                 selector.unregister(key.fd)
                 selector.unregister(listener)
                 listener.close()
                 with contextlib.suppress(OSError):
                     if path.stat().st_ino == mine:
                         path.unlink()
-            elif key.data[0] == "gone":
+            elif kind == "gone" and pid in calls:  # else both its ends came at once
                 selector.unregister(key.fd)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(key.data[1], signal.SIGINT)
-            else:
+                os.kill(pid, signal.SIGINT)
+            elif kind == "ended":
                 selector.unregister(key.fd)
                 os.close(key.fd)
-                finish(calls.pop(key.data[1]), key.data[1], selector)
+                finish(calls.pop(pid), pid, selector)
         if not calls and listener.fileno() == -1:
             return 0
 
@@ -85,32 +100,67 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def take(client: socket.socket) -> tuple[int, int]:
-    """Fork for one call; give the process and the descriptor that ends with it."""
+def read_project(arguments: list[str]) -> Any:
+    """Import dbt and let it read the project; give its manifest, or None where it can't be read.
+
+    Besides the manifest it leaves in memory the code that dbt generates for each of its classes when first used.
+    """
+    runner = importlib.import_module("dbt.cli.main").dbtRunner()
+    importlib.import_module("dbt.adapters.postgres")
+    if not arguments:
+        return None
+    outcome = runner.invoke(arguments)
+    return outcome.result if outcome.success else None
+
+
+def tasks() -> list[str]:
+    """List the threads of this process, also those that Python doesn't know, where the system tells."""
+    with contextlib.suppress(OSError):
+        return [task.name for task in Path("/proc/self/task").iterdir()]
+    return [thread.name for thread in threading.enumerate()]
+
+
+def connection(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give what of an environment the reading of a project depends on."""
+    return {name: value for name, value in environment.items() if name.startswith(CONNECTION)}
+
+
+def hear(client: socket.socket) -> tuple[dict[str, Any], int]:
+    """Take a client's call, and the descriptor where its output goes."""
+    handles: list[int] = []
     try:
         client.settimeout(PATIENCE_SECONDS)
-        head, outputs, _, _ = socket.recv_fds(client, 8, 1)
+        head, handles, _, _ = socket.recv_fds(client, 8, 1)
         size, text = int.from_bytes(head), bytearray()
         while len(text) < size:
             more = client.recv(size - len(text))
             if not more:
                 raise ValueError("a call that breaks off")
             text += more
-        call = json.loads(text)
-    except Exception:
+        call: dict[str, Any] = json.loads(text)
+        return call, handles[0]
+    except (OSError, ValueError, IndexError) as error:
         client.close()
-        raise
+        for handle in handles:
+            os.close(handle)
+        raise ValueError("no call") from error
+
+
+def fork(call: dict[str, Any], output: int, manifest: Any, others: list[int]) -> tuple[int, int]:
+    """Fork for a call; give the process, and the descriptor that ends with it. ``others`` are the parent's alone."""
     ended, held = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 2
         try:
-            os.dup2(outputs[0], 1)
-            os.dup2(outputs[0], 2)
+            # No connection of the parent's may stay open here. (What multiprocessing has open has to.)
+            for other in (*others, ended):
+                os.close(other)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            keep = os.dup2(held, 3)
-            os.closerange(keep + 1, MOST_DESCRIPTORS)
-            code = carry_out(call)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            code = carry_out(call, manifest)
         except BaseException:  # noqa: BLE001 - nothing of a call may get into the loop of its parent
             traceback.print_exc()
         finally:
@@ -119,14 +169,11 @@ def take(client: socket.socket) -> tuple[int, int]:
             atexit._run_exitfuncs()
             os._exit(code)
     os.close(held)
-    for output in outputs:
-        os.close(output)
-    with contextlib.suppress(OSError):
-        client.sendall(f"{pid}\n".encode())
+    os.close(output)
     return pid, ended
 
 
-def carry_out(call: dict[str, Any]) -> int:
+def carry_out(call: dict[str, Any], manifest: Any) -> int:
     """Do in the forked process what the program ``dbt`` does; give its exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
@@ -134,7 +181,7 @@ def carry_out(call: dict[str, Any]) -> int:
     os.chdir(call["folder"])
     sys.argv = ["dbt", *call["arguments"]]
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8", errors="replace") for number in (1, 2))
-    runner = importlib.import_module("dbt.cli.main").dbtRunner()
+    runner = importlib.import_module("dbt.cli.main").dbtRunner(manifest)
     # Of all the files that dbt writes after a call only the results are read, and the manifest takes half a second.
     outcome = runner.invoke([*call["arguments"], "--no-write-json"])
     if hasattr(outcome.result, "write"):

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from dagster_project.dbt_assets.program import command, environment, project_options, work_folder
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
 LONGEST_PATH = 100
 """Of a Unix socket, on every system."""
-START_SECONDS = 60
-"""A call may come while dbt is still being imported."""
+START_SECONDS = 30
+"""A call may come while dbt is still being imported, or the project read. After that it starts dbt by itself."""
 
 
 class Process(Protocol):
@@ -52,10 +54,11 @@ def socket_path(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def preloaded(settings: Settings) -> Iterator[None]:
-    """Have dbt imported while this lasts: calls of this installation, from any process, start two seconds sooner.
+def preloaded(settings: Settings, database: str | None) -> Iterator[None]:
+    """Have dbt imported and the project read while this lasts: calls from any process take three seconds less.
 
-    Where it can't be (dbt isn't in an environment beside its Python, the path is too long) calls are as they were.
+    Calls on another database save only the import. Where nothing can be preloaded (dbt isn't in an environment beside
+    its Python, the path is too long) calls are as they were.
     """
     python, path = settings.dbt_path.with_name("python"), socket_path(settings)
     if not python.exists() or len(os.fsencode(path)) > LONGEST_PATH:
@@ -63,35 +66,39 @@ def preloaded(settings: Settings) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     program = Path(__file__).with_name("preloaded.py")
-    server = subprocess.Popen(
-        # Isolated: the folder of the program, where modules have everyday names, isn't searched.
-        [str(python), "-P", str(program), str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,  # Ctrl-C is for whoever called; that interrupts dbt in order
-    )
-    try:
-        yield
-    finally:
-        assert server.stdin is not None
-        server.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(5)
-        if server.poll() is None:
-            server.terminate()
-            server.wait()
+    with work_folder(settings, database) as folder:
+        parse = [*command(settings)[1:], "parse", *project_options(settings, folder), "--no-write-json"]
+        server = subprocess.Popen(
+            # -P: the folder of the program, where modules have everyday names, isn't searched.
+            [str(python), "-P", str(program), str(path), *parse],
+            env=environment(settings, database),
+            cwd=settings.dbt_project_dir,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for whoever called; that interrupts dbt in order
+        )
+        try:
+            yield
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(5)
+            if server.poll() is None:
+                server.terminate()
+                server.wait()
 
 
 def start(
-    settings: Settings, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, results: Path
+    settings: Settings, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, results: Path
 ) -> Process:
     """Start dbt.
 
     Args:
         settings: Say which dbt.
         arguments: The program, then its arguments.
-        environment: All of its environment.
+        variables: All of its environment.
         folder: Where it runs.
         results: Folder that ``run_results.json`` goes to: the target path among the arguments.
 
@@ -101,14 +108,14 @@ def start(
     with contextlib.suppress(OSError):
         call = {
             "arguments": list(arguments[1:]),
-            "environment": dict(environment),
+            "environment": dict(variables),
             "folder": str(folder),
             "results": str(results),
         }
         return Fork(socket_path(settings), json.dumps(call).encode())
     return subprocess.Popen(
         arguments,
-        env=dict(environment),
+        env=dict(variables),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

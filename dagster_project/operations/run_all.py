@@ -74,7 +74,7 @@ def materialize_everything(
     home = prepare_debug_home(settings) if rows else prepare_home(settings)
     export_environment(home.environment)
     warm_up()
-    with preloaded(settings), open_instance(home) as instance:
+    with preloaded(settings, settings.debug_database if rows else None), open_instance(home) as instance:
         keep_connections(instance)
         recovered = fail_dead_runs(instance)
         repository = _repository(settings)

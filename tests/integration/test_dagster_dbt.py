@@ -104,10 +104,10 @@ def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def preloaded_dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def preloaded_dbt(small_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where a dbt listens that is imported already, as in `bindery run`."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("preloaded"))
-    with preloaded(settings):
+    settings = Settings(data_dir=tmp_path_factory.mktemp("preloaded"), dbt_project_dir=small_project)
+    with preloaded(settings, None):
         yield socket_path(settings)
 
 

@@ -15,18 +15,50 @@ import pytest
 from dagster_project.dbt_assets.process import Fork, Process, preloaded, socket_path, start
 from dagster_project.dbt_assets.program import command, environment, project_options
 from dagster_project.settings import Settings
+from tests.run import ROOT
 
-PROJECT = Path("dbt_project").absolute()
+pytestmark = pytest.mark.timeout(300)
+FILES = {
+    "dbt_project.yml": """
+name: one
+version: "1.0"
+profile: bindery
+flags: {send_anonymous_usage_stats: false}
+""",
+    "profiles.yml": (ROOT / "dbt_project" / "profiles.yml").read_text(),
+    # Where the variable is set, reading the project takes longer than any test waits.
+    "models/only.sql": """
+{% if env_var('BINDERY_SLOW', '') %}
+  {% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}
+{% endif %}
+select 1 as one
+""",
+}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(data_dir=tmp_path_factory.mktemp("place"), dbt_project_dir=PROJECT)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    return root
 
 
-def call(settings: Settings, folder: Path, *arguments: str) -> Process:
+@pytest.fixture(scope="module")
+def place(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(data_dir=tmp_path_factory.mktemp("place"), dbt_project_dir=project)
+
+
+def call(settings: Settings, folder: Path, *arguments: str, **variables: str) -> Process:
     words = [*command(settings), *arguments, *project_options(settings, folder)]
-    return start(settings, words, environment(settings, None), PROJECT, folder)
+    return start(settings, words, {**environment(settings, None), **variables}, settings.dbt_project_dir, folder)
+
+
+def slow_call(settings: Settings, folder: Path) -> Fork:
+    process = call(settings, folder, "parse", "--no-partial-parse", BINDERY_SLOW="1")
+    assert isinstance(process, Fork)
+    return process
 
 
 def wait_for(path: Path) -> None:
@@ -56,7 +88,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def listening(place: Settings) -> Iterator[Path]:
-    with preloaded(place):
+    with preloaded(place, None):
         wait_for(socket_path(place))
         yield socket_path(place)
     assert not socket_path(place).exists()
@@ -67,10 +99,10 @@ def test_a_fork_says_and_does_what_the_program_does(place: Settings, listening: 
     here = os.environ.get("HOME", "")
     outcomes = []
     for settings in (place, place.model_copy(update={"data_dir": tmp_path})):
-        process = call(settings, tmp_path, "ls", "--resource-type", "snapshot", "--output", "json")
+        process = call(settings, tmp_path, "ls", "--output", "json")
         assert isinstance(process, Fork) is (settings is place)
         lines = [json.loads(line) for line in said(process).splitlines()]
-        outcomes.append((process.wait(), [line["info"]["msg"] for line in lines if "snap_" in line["info"]["msg"]]))
+        outcomes.append((process.wait(), [line["info"]["msg"] for line in lines if "one.only" in line["info"]["msg"]]))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0] == 0
     assert outcomes[0][1]
@@ -88,8 +120,7 @@ def test_a_fork_fails_as_the_program_does(place: Settings, listening: Path, tmp_
 
 
 def test_a_call_ends_with_its_client(place: Settings, listening: Path, tmp_path: Path) -> None:
-    process = call(place, tmp_path, "parse", "--no-partial-parse")
-    assert isinstance(process, Fork)
+    process = slow_call(place, tmp_path)
     assert process.poll() is None
     process._connection.close()
     said(process)
@@ -99,12 +130,13 @@ def test_a_call_ends_with_its_client(place: Settings, listening: Path, tmp_path:
         time.sleep(0.05)
 
 
-def test_without_its_server_a_call_counts_as_killed_and_the_next_starts_the_program(tmp_path: Path) -> None:
-    place = Settings(data_dir=tmp_path / "data", dbt_project_dir=PROJECT)
-    with preloaded(place):
+def test_without_its_server_a_call_counts_as_killed_and_the_next_starts_the_program(
+    project: Path, tmp_path: Path
+) -> None:
+    place = Settings(data_dir=tmp_path / "data", dbt_project_dir=project)
+    with preloaded(place, None):
         wait_for(socket_path(place))
-        process = call(place, tmp_path, "parse", "--no-partial-parse")
-        assert isinstance(process, Fork)
+        process = slow_call(place, tmp_path)
         (server,) = [pid for pid in children_of(os.getpid()) if process.pid in children_of(pid)]
         os.kill(server, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -112,7 +144,7 @@ def test_without_its_server_a_call_counts_as_killed_and_the_next_starts_the_prog
         stop(call(place, tmp_path, "ls"))
 
 
-def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
-    place = Settings(data_dir=tmp_path / ("long" * 30), dbt_project_dir=PROJECT)
-    with preloaded(place):
+def test_a_path_too_long_for_a_socket_is_no_obstacle(project: Path, tmp_path: Path) -> None:
+    place = Settings(data_dir=tmp_path / ("long" * 30), dbt_project_dir=project)
+    with preloaded(place, None):
         stop(call(place, tmp_path, "ls"))

@@ -60,8 +60,8 @@ def nothing_is_left(leader: subprocess.Popen[bytes]) -> None:
     """Wait until nothing of a process's session is there any more: no step, no dbt, no parent of steps."""
     deadline = time.monotonic() + 30
     while True:
-        listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(leader.pid)], capture_output=True, text=True)
-        if not listed.stdout.strip():
+        listed = subprocess.run(["ps", "-o", "stat=,pid=,args=", "-s", str(leader.pid)], capture_output=True, text=True)
+        if all(line.startswith("Z") for line in listed.stdout.splitlines()):
             return
         assert time.monotonic() < deadline, listed.stdout
         time.sleep(0.2)
