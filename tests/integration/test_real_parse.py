@@ -243,6 +243,8 @@ def test_a_real_site_is_crawled(real_data: Path, settings: Settings, tmp_path: P
                 {
                     "name": "listed",
                     "page": "listing",
+                    "write": "merge",
+                    "primary_key": "url",
                     "record": "article.product_pod",
                     "fields": {
                         "title": {"css": "h3 a", "attr": "title"},
@@ -252,6 +254,8 @@ def test_a_real_site_is_crawled(real_data: Path, settings: Settings, tmp_path: P
                 {
                     "name": "products",
                     "page": "product",
+                    "write": "merge",
+                    "primary_key": "upc",
                     "fields": {
                         "title": {"css": "div.product_main h1", "required": True},
                         "upc": {"xpath": "//th[text()='UPC']/following-sibling::td"},
