@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 from psycopg import sql
 
+from dagster_project.dbt_assets.process import start
 from dagster_project.dbt_assets.program import command, environment, project_options
 from dagster_project.sample.catalogue import record_of
 from dagster_project.sample.ratings import Rating, Readers
@@ -42,6 +42,11 @@ class Warehouse:
     folder: Path
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of the last call of dbt: node -> its result."""
+
+    @property
+    def place(self) -> Settings:
+        """The same with a data directory of its own, where a preloaded dbt may listen."""
+        return self.settings.model_copy(update={"data_dir": self.folder, "secrets_dir": self.settings.secrets_path})
 
     def create_tables(self) -> None:
         """Make the raw tables as the loader does where nothing has come yet."""
@@ -101,16 +106,17 @@ class Warehouse:
     def dbt(self, *arguments: str, succeeds: bool = True) -> str:
         """Run dbt as the transformer; give what it printed."""
         call = [*command(self.settings), *arguments, *project_options(self.settings, self.folder)]
-        done = subprocess.run(
+        process = start(
+            self.place,
             [*call, "--log-path", str(self.folder / "logs")],
-            env=environment(self.settings, self.database),
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
+            environment(self.settings, self.database),
+            self.settings.dbt_project_dir,
+            self.folder,
         )
-        printed = f"{done.stdout}\n{done.stderr}"
-        assert (done.returncode == 0) is succeeds, printed
+        assert process.stdout is not None
+        with process.stdout:
+            printed = process.stdout.read()
+        assert (process.wait() == 0) is succeeds, printed
         if (self.folder / "run_results.json").exists():
             told = json.loads((self.folder / "run_results.json").read_text())
             self.results = {each["unique_id"]: each for each in told["results"]}

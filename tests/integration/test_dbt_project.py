@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from dagster_project.dbt_assets.process import preloaded
 from dagster_project.sample.world import World
 from dagster_project.settings import Settings
 from dagster_project.warehouse.bootstrap import run
@@ -61,7 +62,9 @@ def warehouse(
     server_settings: Settings, admin: psycopg.Connection[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Warehouse]:
     name = f"dbt_{os.getpid()}"
-    yield new_warehouse(server_settings, admin, name, tmp_path_factory.mktemp("dbt"))
+    made = new_warehouse(server_settings, admin, name, tmp_path_factory.mktemp("dbt"))
+    with preloaded(made.place, name):
+        yield made
     run(admin, [f'drop database if exists "{name}" with (force)'])
 
 
