@@ -16,10 +16,10 @@ BOOKS = [
     {"id": 16328, "title": "Beowulf: An Anglo-Saxon Epic Poem", "authors": []},
 ]
 PRODUCTS = [
-    {"upc": "90fa61229261140a", "title": "The Secret Garden", "price": "15.08", "category": "Childrens"},
-    {"upc": "6957f44c3847a760", "title": "Emma", "price": "32.93", "category": "Default"},
+    {"upc": "upc-garden", "title": "The Secret Garden", "price": "15.08", "category": "Childrens"},
+    {"upc": "upc-emma", "title": "Emma", "price": "32.93", "category": "Default"},
     {
-        "upc": "4165285e1663650f",
+        "upc": "upc-sapiens",
         "title": "Sapiens: A Brief History of Humankind",
         "price": "54.23",
         "category": "History",

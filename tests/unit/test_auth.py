@@ -139,14 +139,17 @@ def test_fixed_credentials_are_sent_and_hidden(
     assert "cGFzcy" not in hidden
 
 
+SOME_TOKEN = {"secret": "TOKEN"}  # pragma: allowlist secret
+
+
 @pytest.mark.parametrize(
     "card",
     [
-        {"type": "bearer", "token": {"secret": "TOKEN"}},  # pragma: allowlist secret
-        {"type": "http_basic", "username": "me", "password": {"secret": "TOKEN"}},  # pragma: allowlist secret
-        {"type": "api_key", "name": "X-Key", "api_key": {"secret": "TOKEN"}},
-        {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "query"},
-        {"type": "api_key", "name": "key", "api_key": {"secret": "TOKEN"}, "location": "cookie"},
+        {"type": "bearer", "token": SOME_TOKEN},
+        {"type": "http_basic", "username": "me", "password": SOME_TOKEN},
+        {"type": "api_key", "name": "X-Key", "api_key": SOME_TOKEN},
+        {"type": "api_key", "name": "key", "api_key": SOME_TOKEN, "location": "query"},
+        {"type": "api_key", "name": "key", "api_key": SOME_TOKEN, "location": "cookie"},
     ],
     ids=["bearer", "basic", "header", "query", "cookie"],
 )
