@@ -20,6 +20,8 @@ pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--scale", "0.0005", "--repeat", "1"]
+LONG = ("load_files", "make_run")
+"""Programs that take a minute even so: tests/soak runs them."""
 FIGURES = {"code_location": 4, "load_files": 8, "load_rest": 2, "make_run": 3}
 
 
@@ -27,8 +29,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks", *TINY, *arguments]
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in LONG])
 def test_a_program_measures_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measures_what_it_says(name, tmp_path, monkeypatch)
+
+
+def measures_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one program; also for the suite of the long ones."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     tmp_path.chmod(0o755)
     done = subprocess.run(command("--json", name), cwd=ROOT, capture_output=True, text=True)
