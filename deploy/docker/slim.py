@@ -22,6 +22,10 @@ UNUSED = (
     *("lxml/objectify*", "lxml/isoschematron"),
     *("numpy/f2py", "numpy/_core/_simd.*", "numpy/_core/_*_tests.*", "pyarrow/_pyarrow_cpp_tests*"),
     *("sqlalchemy/testing", "zstandard/_cffi*", "dagster_webserver/webapp/build/*.mp4"),
+    # Colours for source code of every language but Python's, which tracebacks have; a reloader for development
+    *("pygments/lexers/[a-oq-z]*.py", "pygments/lexers/_[a-z]*_builtins.py", "watchfiles", "*.dist-info/sboms"),
+    # Messages to administrators are in English, and carry no pictures
+    *("apprise/i18n", "apprise/assets"),
 )
 """What nothing of ours imports, of packages that don't come without it."""
 SMALLEST_COPY = 64 * 1024
