@@ -19,6 +19,9 @@ Cron = Annotated[
     Field(pattern=r"^(@(hourly|daily|weekly|monthly)|\S+ \S+ \S+ \S+ \S+)$"),
 ]
 
+Duration = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[smhdw]$")]
+"""``6h``: a whole number of seconds, minutes, hours, days or weeks."""
+
 
 class Fields(BaseSettings):
     """Everything configurable. Each field's description is what the settings page and ``.env.example`` say."""
@@ -158,6 +161,27 @@ class Fields(BaseSettings):
         default=None,
         description='Other sizes for compute classes, as JSON: `{"small": {"cpu": 0.5, "memory": "768MiB"}}`. '
         "Further names make further classes.",
+    )
+
+    # Operation
+    alert_urls: SecretStr | None = Field(
+        default=None,
+        description="Where alerts go: Apprise URLs separated by blanks or line ends, such as "
+        "`jsons://hooks.example.org/bindery` or a `mailtos://`. None: no alerts.",
+    )
+    alert_repeat: Duration = Field(
+        default="6h", description="An alert that still holds is sent again after so long: `30m`, `6h`, `1d`."
+    )
+    alert_quarantined: int = Field(
+        default=100,
+        ge=0,
+        description="More refused rows of a stream than this, waiting in the quarantine, are an alert.",
+    )
+    ui_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="Where people open the UI; links in alerts begin with it."
+    )
+    keep_runs: Duration = Field(
+        default="90d", description="How long `bindery retention` keeps finished runs and their events."
     )
 
     @field_validator("database_url")
