@@ -1,11 +1,9 @@
-"""A source from end to end in a process to be killed: ``python -m tests.integration.load_process <JSON>``."""
+"""A source from end to end to be run in a process that is killed."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,3 @@ def main(request: dict[str, Any]) -> None:
     )
     model = RestApiSourceCard if "base_url" in request["card"] else FileSourceCard
     pipeline.run_source(model.model_validate(request["card"]), runtime)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

@@ -1,8 +1,7 @@
-"""A fetch in a process of its own, to be killed: ``python -m tests.integration.rest_fetcher_process <JSON>``."""
+"""A fetch to be run in a process that is killed."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -36,7 +35,3 @@ def main(request: dict[str, Any]) -> None:
     )
     fetch_source(RestApiSourceCard.model_validate(request["card"]), runtime)
     sys.stdout.write("done\n")
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

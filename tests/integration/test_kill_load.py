@@ -7,13 +7,11 @@ that the kill landed there.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from dagster_project import embedded, warehouse
 from dagster_project.ingest.cards import FileSourceCard
 from dagster_project.ingest.errors import TransientDatabaseError
 from dagster_project.settings import Settings
+from tests.integration import doomed
 from tests.integration.embedded_places import place
 from tests.integration.hostile_server import Asked, HostileServer, Reply, json_reply
 from tests.integration.load_process import main
@@ -175,19 +174,12 @@ def run(source: Source, landing: Path, kill: dict[str, int], **options: Any) -> 
     mark = landing.parent / "mark"
     mark.unlink(missing_ok=True)
     request = {"card": source.card, "landing": str(landing), "mark": str(mark), "kill": kill, **options}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.load_process", json.dumps(request)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = doomed.run(main, request)
     if mark.exists():
         assert mark.read_text() in kill
-        assert done.returncode == -signal.SIGKILL
+        assert ended.code == -signal.SIGKILL
         return True
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert ended.code == 0, ended.told[-2000:]
     return False
 
 

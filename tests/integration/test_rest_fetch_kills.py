@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.integration import rest_world
+from tests.integration import doomed, rest_fetcher_process, rest_world
+from tests.integration.doomed import Ended
 from tests.integration.rest_world import HostileServer, Pages, World, make_card
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +25,7 @@ def api() -> Pages:
     return Pages(total=PAGES * 2, size=2)
 
 
-def fetch_in_process(world: World, server: HostileServer, kill: dict[str, int]) -> subprocess.CompletedProcess[str]:
+def fetch_in_process(world: World, server: HostileServer, kill: dict[str, int]) -> Ended:
     card = make_card(server.url, {"cursor": {"field": "updated_at", "param": "updated_since"}})
     request = {
         "dsn": world.settings.dsn("loader").get_secret_value(),
@@ -35,8 +33,7 @@ def fetch_in_process(world: World, server: HostileServer, kill: dict[str, int]) 
         "card": card.model_dump(mode="json"),
         "kill": kill,
     }
-    command = [sys.executable, "-m", "tests.integration.rest_fetcher_process", json.dumps(request)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return doomed.run(rest_fetcher_process.main, request)
 
 
 @pytest.mark.parametrize("stage", ["fetch", "land", "landed"])
@@ -48,10 +45,10 @@ def test_a_fetch_that_is_killed_again_and_again_arrives(world: World, server: Ho
     for _ in range(3):
         # Not at the first time, which would be the page of the kill before: each kill may cost a page one request.
         ended = fetch_in_process(world, server, {stage: draw.randrange(1, 4)})
-        assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, f"killed at {stage}\n"), ended.stderr
+        assert (ended.code, ended.told) == (-signal.SIGKILL, f"killed at {stage}\n")
         kills += 1
     ended = fetch_in_process(world, server, {})
-    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
+    assert (ended.code, ended.told) == (0, "done\n")
     assert world.ids() == list(range(1, PAGES * 2 + 1))
     assert [landed.position for landed in world.landed()] == list(range(PAGES))
     (batch,) = world.batches()
@@ -67,9 +64,9 @@ def test_a_fetch_that_is_killed_again_and_again_arrives(world: World, server: Ho
 
 def test_killed_after_the_last_page_asks_for_nothing_more(world: World, server: HostileServer) -> None:
     ended = fetch_in_process(world, server, {"landed": PAGES - 1})
-    assert ended.returncode == -signal.SIGKILL
+    assert ended.code == -signal.SIGKILL, ended.told
     assert len(server.asked) == PAGES
     ended = fetch_in_process(world, server, {})
-    assert ended.stdout == "done\n", ended.stderr
+    assert ended.told == "done\n"
     assert len(server.asked) == PAGES
     assert world.ids() == list(range(1, PAGES * 2 + 1))

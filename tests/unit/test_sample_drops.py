@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import importlib
@@ -34,11 +35,11 @@ def _row(values: dict[str, object]) -> Row:
 def _rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".xlsx":
         openpyxl = importlib.import_module("openpyxl")  # it has no types; a plain import would need an ignore
-        sheet = openpyxl.load_workbook(path, read_only=True)["ratings"]
-        names, *cells = sheet.iter_rows(values_only=True)
-        assert list(names) == COLUMNS
-        for values in cells:
-            yield _row(dict(zip(COLUMNS, values, strict=True)))
+        with contextlib.closing(openpyxl.load_workbook(path, read_only=True)) as book:
+            names, *cells = book["ratings"].iter_rows(values_only=True)
+            assert list(names) == COLUMNS
+            for values in cells:
+                yield _row(dict(zip(COLUMNS, values, strict=True)))
     elif path.suffix == ".jsonl":
         for line in path.read_text(encoding="utf-8").splitlines():
             yield _row(json.loads(line))
