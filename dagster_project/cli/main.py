@@ -26,6 +26,7 @@ SUBCOMMANDS = {
     "db": "dagster_project.cli.db:db",
     "secrets": "dagster_project.cli.installation:secrets",  # pragma: allowlist secret
     "launch": "dagster_project.cli.launch:launch",
+    "doctor": "dagster_project.cli.doctor:doctor",
 }
 """Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
 

@@ -8,7 +8,7 @@ together, ``current`` keeps what this process uses, ``environment`` alone touche
 
 from __future__ import annotations
 
-from dagster_project.settings.current import get_settings, use_settings
+from dagster_project.settings.current import compose_variables, get_settings, use_settings
 from dagster_project.settings.environment import child_environment, export_environment
 from dagster_project.settings.errors import MissingSettingError, SettingsError
 from dagster_project.settings.layers import ENV_FILE_VARIABLE, PLAIN_NAMES, PREFIX
@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "child_environment",
+    "compose_variables",
     "export_environment",
     "get_settings",
     "password_name",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dagster_project.settings.environment import variables
 from dagster_project.settings.layers import PLAIN_NAMES, PREFIX, env_file
 from dagster_project.settings.model import Settings
-from dagster_project.settings.secret_files import folder_signature
+from dagster_project.settings.secret_files import folder_signature, read_dotenv
 
 _cached: tuple[object, Settings] | None = None
 _pinned: Settings | None = None
@@ -33,6 +34,15 @@ def use_settings(settings: Settings | None) -> None:
     """Make ``get_settings`` give these settings in this process (command-line options do); None takes it back."""
     global _pinned
     _pinned = settings
+
+
+def compose_variables(settings: Settings) -> Mapping[str, str]:
+    """Give the variables that compose reads: the environment, and below it ``.env``.
+
+    Raises:
+        SecretFileError: ``.env`` can't be read.
+    """
+    return {**read_dotenv(env_file(variables(), settings.project_dir)), **variables()}
 
 
 def _state_of_sources(settings: Settings) -> object:
