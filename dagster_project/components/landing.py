@@ -64,7 +64,7 @@ def landing_asset(card: SourceCard) -> dg.AssetsDefinition:
             )
         ],
         required_resource_keys={RESOURCE},
-        op_tags={naming.COMPUTE_TAG: card.compute.fetch},
+        op_tags={naming.COMPUTE_TAG: card.compute.fetch.tag},
         retry_policy=retry_policy(card),
         pool=naming.pool(card.source),
     )

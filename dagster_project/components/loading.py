@@ -44,7 +44,7 @@ def raw_assets(card: SourceCard) -> dg.AssetsDefinition:
         check_specs=[spec for key, stream in streams.items() for spec in check_specs(card, stream, key)],
         can_subset=True,
         required_resource_keys={RESOURCE},
-        op_tags={naming.COMPUTE_TAG: card.compute.load},
+        op_tags={naming.COMPUTE_TAG: card.compute.load.tag},
         retry_policy=retry_policy(card),
         pool=naming.pool(card.source),
     )

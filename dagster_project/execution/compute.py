@@ -19,7 +19,7 @@ IMAGE_TAG = "bindery/image"
 
 MIB = 2**20
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": MIB, "gi": 2**30}
-_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?)?b?\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?)?b?\s*$", re.IGNORECASE | re.ASCII)
 LEAST_MEMORY = 256 * MIB
 """Below this a step dies while it imports."""
 

@@ -91,7 +91,7 @@ def test_two_ops_fetch_and_load_it(card: SourceCard, built: dg.Definitions) -> N
     assert raw.keys == {dg.AssetKey(["raw", f"{card.source}__{stream.name}"]) for stream in card.all_streams}
     assert raw.can_subset
     for op, compute in ((landing.op, card.compute.fetch), (raw.op, card.compute.load)):
-        assert op.tags[naming.COMPUTE_TAG] == compute
+        assert op.tags[naming.COMPUTE_TAG] == compute.tag
         assert op.pool == f"source_{card.source}"
         assert op.retry_policy is not None
         assert op.retry_policy.max_retries == card.retry.attempts

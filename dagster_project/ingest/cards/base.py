@@ -5,14 +5,26 @@ Fetching (REST, web, files) is in the sibling modules; nothing here reads a file
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dagster_project.ingest.cards.cron import cron_fields
 from dagster_project.ingest.durations import parse_duration
+from dagster_project.ingest.sizes import LEAST_MEMORY, SIZE, parse_size
 
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 MAX_TABLE_NAME = 63  # bytes: Postgres' limit on identifiers
@@ -140,11 +152,58 @@ class Schedule(CardModel):
 ComputeClass = Literal["small", "medium", "large", "gpu"]
 
 
+class StepCompute(CardModel):
+    """What one step gets: the name of a compute class, or a mapping that starts from a class and says what differs."""
+
+    class_: ComputeClass = Field(default="small", alias="class")
+    """The class whose numbers hold where nothing else is said."""
+    cpu: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Cores, or parts of one; more than the machine has are cut to what it has."""
+    memory: Annotated[int, BeforeValidator(parse_size)] | None = None
+    """Bytes, or a text such as ``512MiB`` or ``3GiB``; at least 256 MiB. A step that needs more is ended."""
+    gpu: int | None = Field(default=None, ge=0)
+    """Whole devices."""
+    image: str | None = Field(default=None, min_length=1, pattern=r"^[a-z0-9][A-Za-z0-9._:/@-]*$")
+    """Image of the step's container: ``dbt``, or a full name. It is built on Dagster's image and is another tag of it,
+    because the engine's filter lets no other name through."""
+    on_oom: Literal["grow", "fail"] | None = None
+    """After the step ran out of memory: try again with the next larger class, or fail. Without it, fail."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _class_by_its_name(cls, value: Any) -> Any:
+        return {"class": value} if isinstance(value, str) else value
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_enough(cls, value: int | None) -> int | None:
+        if value is not None and value < LEAST_MEMORY:
+            raise ValueError(f"a step needs at least {LEAST_MEMORY // 2**20}MiB, or it is ended while it imports")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe both ways to write it, for editors."""
+        mapping = handler.resolve_ref_schema(handler(core_schema))
+        mapping["properties"]["memory"] = {
+            **mapping["properties"]["memory"],
+            "anyOf": [{"type": "integer", "minimum": LEAST_MEMORY}, {"type": "string", "pattern": SIZE.pattern}],
+        }
+        named = mapping["properties"]["class"]
+        return {"anyOf": [{key: named[key] for key in ("enum", "type")}, mapping]}
+
+    @property
+    def tag(self) -> str:
+        """Write it as the value of an op's tag: the class by itself, or a JSON object."""
+        said = self.model_dump(by_alias=True, exclude_none=True)
+        return str(said["class"]) if len(said) == 1 else json.dumps(said, sort_keys=True)
+
+
 class Compute(CardModel):
     """How much of a machine the two steps of a source get."""
 
-    fetch: ComputeClass = "small"
-    load: ComputeClass = "small"
+    fetch: StepCompute = StepCompute()
+    load: StepCompute = StepCompute()
 
 
 class Archive(CardModel):

@@ -253,7 +253,7 @@ def _message(error: Any, models: list[type[BaseModel]]) -> str:
     """Say what is wrong in the words of a card."""
     kind = error["type"]
     if kind == "extra_forbidden":
-        known = sorted({name for model in models for name in model.model_fields})
+        known = sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
         return "unknown field" + (_near(str(error["loc"][-1]), known) or f"; known here: {', '.join(known)}")
     if kind == "missing":
         return "missing"
@@ -268,7 +268,11 @@ def _message(error: Any, models: list[type[BaseModel]]) -> str:
     if kind == "union_tag_not_found":
         return "`type` is missing, which says what kind it is"
     if kind in {"model_type", "model_attributes_type"}:
-        wanted = {"SettingRef": "{setting: name}", "SecretRef": "{secret: NAME}"}
+        wanted = {
+            "SettingRef": "{setting: name}",
+            "SecretRef": "{secret: NAME}",
+            "StepCompute": "the name of a compute class, or fields such as {cpu: 2, memory: 3GiB}",
+        }
         return f"expected {wanted.get(str(context.get('class_name')), 'fields')}; got {_short(error['input'])}"
     words = {
         "string_type": "a text (put it in quotes)",

@@ -157,7 +157,8 @@ def _section(title: str, model: type[BaseModel], inherited: set[str]) -> list[st
         lines += [f"Besides the fields of [every {base}](#every-{base}):", ""]
     lines += ["| field | is | default | |", "|---|---|---|---|"]
     for name, field in fields.items():
-        label = f"**`{name}`**" if field.is_required() else f"`{name}`"
+        written = field.alias or name
+        label = f"**`{written}`**" if field.is_required() else f"`{written}`"
         described = re.sub(r"``(.+?)``", r"`\1`", (field.description or "").replace("\n", " ")).replace("|", "\\|")
         kind = "duration" if name in _DURATION_FIELDS else _kind(field.annotation)
         lines.append(f"| {label} | {kind} | {_default(field)} | {described} |")
