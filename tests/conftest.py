@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -59,7 +60,7 @@ def real_data() -> Path:
 def _only_loopback() -> Iterator[None]:
     """Refuse every connection of this process to another machine."""
     connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
-    own_names = LOOPBACK | {socket.gethostname(), "None"}
+    own_names = LOOPBACK | {socket.gethostname(), "None", urlsplit(TEST_URL).hostname or ""}
 
     def check(host: str) -> None:
         if host not in own_names and not host.startswith("127."):
@@ -161,7 +162,7 @@ def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Itera
 
     name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
     template = server_settings.database_name
-    run(admin, [f'create database "{name}" owner bindery_owner template "{template}" strategy wal_log'])
+    run(admin, [f'create database "{name}" owner bindery_owner template "{template}" strategy file_copy'])
     run(admin, database_statements(name))
     yield name
     run(admin, [f'drop database if exists "{name}" with (force)'])

@@ -265,6 +265,7 @@ def test_parallel_runs_do_not_meet(kitchen: Kitchen) -> None:
         assert list(pool.map(build, names)) == [0, 0]
 
 
+@pytest.mark.timeout(300)
 def test_the_manifest_is_made_when_the_project_changes(
     settings: Settings, small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

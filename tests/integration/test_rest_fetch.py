@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -195,9 +194,9 @@ def test_the_pace_is_the_cards(world: World, server: HostileServer) -> None:
     world.checkpoint = lambda stage: times.append(time.monotonic()) if stage == "fetch" else None
     world.values["rate"] = "20"
     world.fetch(make_card(server.url, rate_limit={"requests": {"setting": "rate"}, "per": "second"}))
-    gaps = [after - before for before, after in pairwise(times)]
-    assert len(gaps) == 3
-    assert min(gaps) >= 0.045
+    assert len(times) == 4
+    # Not each pause alone: after one that a busy machine made longer the next may be shorter.
+    assert times[-1] - times[0] >= 3 * 0.045
     world.values["rate"] = "0"
     with pytest.raises(CardError, match="above zero"):
         world.fetch(make_card(server.url, rate_limit={"requests": {"setting": "rate"}}))

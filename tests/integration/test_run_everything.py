@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,13 +36,6 @@ LOADED: dict[str, int] = {}
 """Source -> its load in the first run."""
 ENDS_WITHIN = 20
 """Seconds from a signal to the end of a run; a few on a machine with nothing else to do."""
-WHEN = (
-    *("_load_id", "load_id", "landing_id", "quarantine_id", "created_at"),
-    *("valid_from", "valid_to", "first_seen_at", "delisted_at"),
-)
-"""Columns that say when something was loaded."""
-TABLES = ("raw", "staging", "intermediate", "marts", "features")
-DAGSTER = Path(sys.executable).with_name("dagster")
 
 
 def wait_until(
@@ -172,19 +164,6 @@ def test_the_next_run_goes_on_incrementally_in_reach_of_nothing_else(place: Inst
     # And what it couldn't reach is there now, with all that hangs on it.
     assert place.one("select count(*) from raw.bookshop__products") > 200
     assert place.one("select count(*) from marts.book_popularity") > 300
-
-
-def test_plain_dagster_makes_the_same_tables_undisturbed(place: Installation, tmp_path: Path) -> None:
-    fresh = {"BINDERY_DATABASE_NAME": f"{place.settings.database_name}_fresh", "REVISION": "2"}
-    assert place.bindery("world", "start", REVISION="2").returncode == 0
-    assert place.bindery("db", "start", **fresh).returncode == 0
-    words = ["asset", "materialize", "--select", "*", "-m", "dagster_project.definitions"]
-    done = place.command(DAGSTER, *words, HOME=str(tmp_path), **fresh)
-    assert done.returncode == 0, done.stderr[-5000:]
-    # Neither an interruption nor a kill, and no first run without a shop, has left a trace in the other database.
-    content = place.content(fresh["BINDERY_DATABASE_NAME"], TABLES, WHEN)
-    assert place.content(None, TABLES, WHEN) == content
-    assert content["marts.fct_ratings"][0] > 1000
 
 
 def test_a_debug_run_leaves_the_real_database_as_it_is(place: Installation) -> None:

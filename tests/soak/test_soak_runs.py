@@ -13,6 +13,7 @@ import pytest
 
 from dagster_project.settings import Settings
 from tests.integration.installation import installation
+from tests.soak.undisturbed import TABLES, WHEN
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,11 +25,6 @@ LONGEST = 40.0
 """Seconds into a run at the latest: a run takes 20 to 40."""
 SEED = random.SystemRandom().randrange(10**6)
 WAYS = ("kill", "kill all", "interrupt", "terminate")
-TABLES = ("raw", "staging", "intermediate", "marts", "features")
-WHEN = (
-    *("_load_id", "load_id", "landing_id", "quarantine_id", "created_at"),
-    *("valid_from", "valid_to", "first_seen_at", "delisted_at"),
-)
 
 
 def end(process: Any, way: str) -> None:
