@@ -1,8 +1,7 @@
 """The ``bindery`` command: one thin function per subcommand, each imported only when it is called.
 
 What the commands do lives in the engine, the warehouse and operations; here are their words, options, tables, progress
-and exit codes: 0 done, 1 unexpected or interrupted, 2 bad card or setting, 3 source failure, 4 data refused, 5 database
-failure.
+and exit codes, which docs/loading.md lists.
 """
 
 from __future__ import annotations

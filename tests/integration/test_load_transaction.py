@@ -106,8 +106,9 @@ def test_damaged_bytes_refuse_the_load(world: World) -> None:
     data[len(data) // 2] ^= 0xFF
     stored.chmod(0o644)
     stored.write_bytes(data)
-    with pytest.raises(LandingError, match=str(stored.name)):
+    with pytest.raises(LandingError, match=str(stored.name)) as caught:
         load_source(card, world.runtime)
+    assert any("bindery state skip src" in note for note in caught.value.__notes__)
     assert world.one("select to_regclass('raw.src__t')") is None
 
 

@@ -162,6 +162,8 @@ def _say_ways_on(error: Exception, source: str, replay: Replay | None) -> None:
             f"run `bindery run {source} --load-only`; to go on without it: bindery state skip {source} (a replay can "
             "still load it)"
         )
+    elif isinstance(error, LandingError) and replay is None:
+        error.add_note(f"Where the bytes are lost for good, go on without what waits: bindery state skip {source}")
 
 
 class _Load:
