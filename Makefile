@@ -67,6 +67,11 @@ soak: install-dev ## the long matrices that make test leaves out
 bench: install ## measure loads, starts and runs (JSON=1: as JSON; NAMES="load_rest make_run", REPEAT=5)
 	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) $(NAMES)
 
+.PHONY: bench-peers
+bench-peers: install-dev ## measure dlt, the peer, on the same input in the same run (JSON=1, REPEAT=5)
+	@UV_PROJECT_ENVIRONMENT=.venv-bench .venv/bin/uv sync --quiet --frozen --only-group bench --no-install-project
+	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) peers
+
 .PHONY: hooks
 hooks: install-dev ## run the checks before every commit
 	@.venv/bin/pre-commit install

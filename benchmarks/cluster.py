@@ -69,6 +69,10 @@ class Place:
         command = [str(wheel_folder() / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self._url]
         return timed(command, self.environment, script, watch=False)
 
+    def admin_url(self) -> str:
+        """Give the address of the newest warehouse for a program that makes its own schemas."""
+        return self.bindery("db", "url", "--role", "owner", "--show-password").output.strip()
+
     def files(self, name: str) -> Path:
         """Make an empty folder."""
         path = self.folder / name
