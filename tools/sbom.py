@@ -2,8 +2,8 @@
 
 What is in the image is asked of the image itself: its own Python lists the packages of every environment in it, and the
 package manager's list says what of Debian is there. The document is made and checked with the CycloneDX library,
-against the standard's schema. Parts that come inside a package (a library in a wheel, the JavaScript of Dagster's UI) are not
-listed by themselves: a scanner of files finds those.
+against the standard's schema. Parts that come inside a package (a library in a wheel, the JavaScript of Dagster's UI)
+are not listed by themselves: a scanner of files finds those.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     image, path = arguments[0], Path(arguments[1])
     try:
-        found = inventory(image)
+        # First, because it never asks a registry.
         identity = docker("image", "inspect", "--format", "{{.Id}}", image)
+        found = inventory(image)
     except ImageError as error:
         print(f"sbom: {error}", file=sys.stderr)
         return 1

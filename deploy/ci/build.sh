@@ -32,7 +32,7 @@ build() {
 }
 
 digest() {
-  docker buildx imagetools inspect "${BINDERY_REGISTRY}bindery/$1:$BINDERY_TAG" --format '{{.Manifest.Digest}}'
+  docker buildx imagetools inspect "${BINDERY_REGISTRY}bindery/$1:$BINDERY_TAG" | awk '$1 == "Digest:" { print $2; exit }'
 }
 
 build dagster Dockerfile.dagster dagster
