@@ -2,13 +2,15 @@
 
 ``python -m tests.tables write FILE`` on a laptop, ``python -m tests.tables compare FILE`` beside the containers: every
 table's rows are counted and summed up, without lineage (loads, moments) and without where the sample world listened.
-CI runs the second in the image of tests, on the platform's network.
+CI runs the second in the image of tests, on the platform's network, after ``wait URL`` has seen the first run's end.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ TABLES = (
 )
 LEAST = 10
 """Fewer tables than this are no graph."""
+PATIENCE_S = 600
+FIRST_RUN = "pipeline_with_scraping"
+RUNS = "{ runsOrError(limit: 100) { ... on Runs { results { runId jobName status } } } }"
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 def sums(rows: Rows) -> dict[str, list[int]]:
@@ -55,14 +61,51 @@ def differences(here: dict[str, list[int]], there: dict[str, list[int]]) -> list
     return said
 
 
+def wait(url: str, seconds: float = PATIENCE_S, pause: float = 2.0) -> str:
+    """Wait until the first run of a new platform, and every run that followed it, has ended.
+
+    Args:
+        url: Of Dagster's GraphQL.
+        seconds: How long at most.
+        pause: Between two questions.
+
+    Returns:
+        What is wrong; nothing where every run succeeded.
+    """
+    deadline, said, seen = time.monotonic() + seconds, "nobody answered", 0
+    while time.monotonic() < deadline:
+        time.sleep(pause)
+        try:
+            body = json.dumps({"query": RUNS}).encode()
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                runs = json.load(answer)["data"]["runsOrError"]["results"]
+        except (OSError, ValueError, KeyError) as error:
+            said = f"{url} doesn't answer: {error}"
+            continue
+        said = ", ".join(f"{run['jobName']} {run['status']}" for run in runs) or "no run yet"
+        first = [run for run in runs if run["jobName"] == FIRST_RUN]
+        # Twice in a row: what a run makes stale is launched a moment after its end.
+        seen = seen + 1 if first and all(run["status"] in ENDED for run in runs) else 0
+        if seen == 2:
+            print(f"runs: {said}", flush=True)
+            return "" if all(run["status"] == "SUCCESS" for run in runs) else said
+    return f"after {seconds:.0f} s: {said}"
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write this installation's numbers to a file, or compare them with a file's."""
+    """Write this installation's numbers to a file, compare them with a file's, or wait for a platform's first run."""
     from dagster_project.settings import get_settings
     from dagster_project.warehouse.connection import connect_admin
 
-    if len(arguments) != 2 or arguments[0] not in {"write", "compare"}:
-        print("usage: python -m tests.tables write|compare FILE", file=sys.stderr)
+    if len(arguments) != 2 or arguments[0] not in {"write", "compare", "wait"}:
+        print("usage: python -m tests.tables write|compare FILE, or wait URL", file=sys.stderr)
         return 2
+    if arguments[0] == "wait":
+        wrong = wait(arguments[1])
+        if wrong:
+            print(wrong, file=sys.stderr)
+        return 1 if wrong else 0
     action, path = arguments[0], Path(arguments[1])
     settings = get_settings()
     with connect_admin(settings, settings.database_name) as connection:
@@ -71,11 +114,11 @@ def main(arguments: Sequence[str]) -> int:
         path.write_text(json.dumps(here, indent=1) + "\n", encoding="utf-8")
         print(f"{len(here)} tables, {sum(count for count, _ in here.values())} rows: {path}")
         return 0 if len(here) >= LEAST else 1
-    wrong = differences(here, json.loads(path.read_text(encoding="utf-8")))
+    different = differences(here, json.loads(path.read_text(encoding="utf-8")))
     print(
         "\n".join(wrong) or f"{len(here)} tables, {sum(count for count, _ in here.values())} rows, the same as {path}"
     )
-    return 1 if wrong else 0
+    return 1 if different else 0
 
 
 if __name__ == "__main__":
