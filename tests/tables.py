@@ -115,9 +115,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{len(here)} tables, {sum(count for count, _ in here.values())} rows: {path}")
         return 0 if len(here) >= LEAST else 1
     different = differences(here, json.loads(path.read_text(encoding="utf-8")))
-    print(
-        "\n".join(different) or f"{len(here)} tables, {sum(count for count, _ in here.values())} rows, the same as {path}"
-    )
+    rows = sum(count for count, _ in here.values())
+    print("\n".join(different) or f"{len(here)} tables, {rows} rows, the same as {path}")
     return 1 if different else 0
 
 
