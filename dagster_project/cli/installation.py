@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 ADMIN, STEPS, FRONT = Path("/run/bindery/admin"), Path("/run/bindery/secrets"), Path("/run/bindery/front")
+GUI, REGISTRY = Path("/run/bindery/gui"), Path("/run/bindery/registry")
 
 
 @click.group()
@@ -22,11 +23,13 @@ def secrets() -> None:
 @click.option("--admin", type=click.Path(path_type=Path), default=ADMIN, show_default=True, help="For the superuser's.")
 @click.option("--steps", type=click.Path(path_type=Path), default=STEPS, show_default=True, help="For the roles'.")
 @click.option("--front", type=click.Path(path_type=Path), default=FRONT, show_default=True, help="For the proxy.")
-def init(admin: Path, steps: Path, front: Path) -> None:
+@click.option("--gui", type=click.Path(path_type=Path), default=GUI, show_default=True, help="For the database GUI.")
+@click.option("--registry", type=click.Path(path_type=Path), default=REGISTRY, show_default=True, help="For a registry.")
+def init(admin: Path, steps: Path, front: Path, gui: Path, registry: Path) -> None:
     """Make the passwords that aren't there yet; keep the others, and refuse weak ones."""
     from dagster_project.operations.first_secrets import Folders, make
 
-    made = make(Folders(admin, steps, front))
+    made = make(Folders(admin, steps, front, gui, registry))
     click.echo(f"made {len(made)} secrets" if made else "every secret is there")
 
 

@@ -1,8 +1,8 @@
 """The secrets of a new installation in containers: made once, into folders that only those mount who need them.
 
-Three folders, each a volume: ``admin`` (the database's superuser and owner, the logins as people type them), ``steps``
-(the roles' passwords, Dagster's pgpass, what sources need) and ``front`` (hashes of the logins, for the proxy). What is
-there is kept, so the command may be repeated; what is there and weak is refused. Nothing here prints a secret.
+Each folder is a volume: ``admin`` (the database's superuser and owner, the logins as people type them), ``steps`` (the
+roles' passwords, Dagster's pgpass, what sources need), ``front`` (hashes of the logins, for the proxy), and what services
+of profiles need: ``gui`` (the reader's password), ``registry`` (the hash of the operator's login). What is there is kept, so the command may be repeated; what is there and weak is refused. Nothing here prints a secret.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class WeakSecretError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the three kinds of secrets are."""
+    """Where the kinds of secrets are."""
 
     admin: Path
     steps: Path
     front: Path
+    gui: Path | None = None
+    registry: Path | None = None
 
 
 def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database: str = "dagster") -> list[str]:
@@ -102,6 +104,13 @@ def make(folders: Folders, *, host: str = "postgres", port: int = 5432, database
     users = folders.front / "users.caddy"
     if not users.exists() or not _hold(users.read_text(), logins):
         write(users, "".join(f"{name} {_bcrypt(value)}\n" for name, value in logins.items()), _READ_BY_OTHERS)
+    if folders.gui is not None:
+        follow(folders.gui / "reader_password", roles["reader"], _OWN)
+    if folders.registry is not None:
+        login = folders.registry / "htpasswd"
+        mine = {OPERATOR: logins[OPERATOR]}
+        if not login.exists() or not _hold(login.read_text(), mine, ":"):
+            write(login, f"{OPERATOR}:{_bcrypt(mine[OPERATOR])}\n", _OWN)
     return made
 
 
@@ -125,10 +134,10 @@ def _bcrypt(value: str) -> str:
     return bcrypt.hashpw(value.encode(), bcrypt.gensalt(rounds=10)).decode()
 
 
-def _hold(text: str, logins: Mapping[str, str]) -> bool:
+def _hold(text: str, logins: Mapping[str, str], between: str = " ") -> bool:
     import bcrypt
 
-    known = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    known = dict(line.split(between, 1) for line in text.splitlines() if between in line)
     return known.keys() == logins.keys() and all(
         bcrypt.checkpw(value.encode(), known[name].encode()) for name, value in logins.items()
     )

@@ -28,11 +28,12 @@ build() {
       --cache-to "type=registry,ref=$cache:$name-$branch,mode=max,image-manifest=true,ignore-error=true"
   fi
   echo "== $name"
-  docker buildx build "$@" .
+  docker buildx build --metadata-file "built-$name.json" "$@" .
 }
 
+# What the registry calls it: the one name that can't come to mean another image.
 digest() {
-  docker buildx imagetools inspect "${BINDERY_REGISTRY}bindery/$1:$BINDERY_TAG" | awk '$1 == "Digest:" { print $2; exit }'
+  sed -n 's/^ *"containerimage.digest": "\(sha256:[0-9a-f]*\)".*/\1/p' "built-$1.json"
 }
 
 build dagster Dockerfile.dagster dagster
@@ -44,3 +45,7 @@ build test Dockerfile.dagster test
   echo "DBT_DIGEST=$(digest dbt)"
 } >images.env
 cat images.env
+if ! grep -c '_DIGEST=sha256:' images.env | grep -qx 2; then
+  echo "the builder named no digests" >&2
+  exit 1
+fi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -109,6 +110,29 @@ def test_a_login_of_ones_own_choice_reaches_the_proxy(folders: Folders) -> None:
     assert make(folders) == []
 
 
+def test_services_of_profiles_get_what_they_need_and_no_more(folders: Folders, tmp_path: Path) -> None:
+    with_profiles = replace(folders, gui=tmp_path / "gui", registry=tmp_path / "registry")
+    assert {"reader_password", "htpasswd"} <= set(make(with_profiles))
+    gui, registry = tmp_path / "gui", tmp_path / "registry"
+    reader = (folders.steps / "postgres_reader_password").read_text()
+    assert list(files(gui)) == [("reader_password", reader, 0o400)]
+    ((name, line, mode),) = files(registry)
+    assert (name, mode) == ("htpasswd", 0o400)
+    login, hashed = line.strip().split(":")
+    operator = (folders.admin / "operator_password").read_bytes()
+    assert login == "operator"
+    assert bcrypt.checkpw(operator, hashed.encode())
+    assert make(with_profiles) == []
+    for path, value in (
+        (folders.steps / "postgres_reader_password", "Xq7another reader"),
+        (folders.admin / "operator_password", "correct horse battery staple"),
+    ):
+        path.chmod(0o600)
+        path.write_text(value)
+    assert sorted(make(with_profiles)) == ["htpasswd", "reader_password", "users.caddy"]
+    assert (gui / "reader_password").read_text() == "Xq7another reader"
+
+
 def test_files_that_follow_from_a_password_follow_its_change(folders: Folders) -> None:
     make(folders)
     for path, value in (
@@ -171,12 +195,13 @@ def command(*words: str) -> tuple[int, str]:
 
 
 def options(folders: Folders) -> list[str]:
-    return ["--admin", str(folders.admin), "--steps", str(folders.steps), "--front", str(folders.front)]
+    places = {each: folders.admin.with_name(each) for each in ("admin", "steps", "front", "gui", "registry")}
+    return [word for name, path in places.items() for word in (f"--{name}", str(path))]
 
 
 def test_the_command_says_how_many_it_made_and_shows_none(folders: Folders) -> None:
     code, said = command("init", *options(folders))
-    assert (code, said) == (0, "made 13 secrets\n")
+    assert (code, said) == (0, "made 15 secrets\n")
     assert command("init", *options(folders)) == (0, "every secret is there\n")
 
 

@@ -149,5 +149,5 @@ def test_versions_are_named_and_agree() -> None:
     tags = set(re.findall(r"BINDERY_TAG:-([^}$]*?)-?[}$]", COMPOSE))
     assert tags == {version}
     pinned = re.findall(r"image: \$\{BINDERY_\w+_IMAGE:-([^}]+)\}", COMPOSE)
-    assert len(pinned) == 2
+    assert len(pinned) == 3
     assert all(re.fullmatch(r"[a-z/]+:(pg)?\d+[\w.-]*", image) for image in pinned)
