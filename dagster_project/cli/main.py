@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "secrets": "dagster_project.cli.installation:secrets",  # pragma: allowlist secret
     "launch": "dagster_project.cli.launch:launch",
     "doctor": "dagster_project.cli.doctor:doctor",
+    "alert": "dagster_project.cli.alert:alert",
 }
 """Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
 

@@ -79,7 +79,7 @@ def test_every_asset_is_made_here(repository: dg.RepositoryDefinition) -> None:
 
 def test_what_moves_the_platform_runs_without_a_click(repository: dg.RepositoryDefinition) -> None:
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"default_automation_condition_sensor", "uploads_arrivals"}
+    assert set(sensors) == {"alerts", "default_automation_condition_sensor", "uploads_arrivals"}
     assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in sensors.values())
     assert (sensors["uploads_arrivals"].minimum_interval_seconds or 60) <= 10
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}

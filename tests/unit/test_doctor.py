@@ -325,6 +325,14 @@ def test_real_sites_without_a_contact(tmp_path: Path) -> None:
     assert secrecy.check_contact(Settings(sources="live", contact="me@example.org")) == []
 
 
+def test_sinks_of_alerts_that_are_none() -> None:
+    assert [each.status for each in secrecy.check_alerts(Settings())] == ["ok"]
+    assert [each.status for each in secrecy.check_alerts(Settings(alert_urls="json://127.0.0.1/x"))] == ["ok"]
+    (found,) = secrecy.check_alerts(Settings(alert_urls=f"json://127.0.0.1/x slakc://{STRONG}"))
+    assert trouble(found, "sink 2 (slakc)", "bindery alert test")
+    assert STRONG not in f"{found}"
+
+
 # The whole
 
 

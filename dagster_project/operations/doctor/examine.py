@@ -48,6 +48,7 @@ def examine(
         lambda: secrecy.check_passwords(settings),
         lambda: secrecy.check_readers(settings, dotenv),
         lambda: secrecy.check_contact(settings),
+        lambda: secrecy.check_alerts(settings),
     ]
     found = [each for check in checks for each in _listed(check())]
     of_docker = engine.check_docker(settings, variables)

@@ -133,3 +133,21 @@ def check_contact(settings: Settings) -> list[Finding]:
         return []
     fix = "set BINDERY_CONTACT to your mail address or page: it goes into the User-Agent"
     return [warn("contact", "real sites are read, and they can't tell by whom", fix)]
+
+
+def check_alerts(settings: Settings) -> list[Finding]:
+    """Tell whether alerts go somewhere, and whether every sink's URL is one."""
+    from dagster_project.operations.alerts.deliver import named, urls
+    from dagster_project.operations.alerts.sinks import understood
+
+    sinks = urls(settings)
+    if not sinks:
+        return [ok("alerts", "go nowhere: BINDERY_ALERT_URLS names no sink")]
+    try:
+        wrong = [named(number, url) for number, url in enumerate(sinks) if not understood(url)]
+    except ImportError:
+        return [fail("alerts", "the library that sends them isn't installed", "`make install`")]
+    fix = "correct BINDERY_ALERT_URLS (https://appriseit.com/services); `bindery alert test` sends a message"
+    if wrong:
+        return [fail("alerts", f"Apprise doesn't understand the URL of {', '.join(wrong)}", fix)]
+    return [ok("alerts", f"go to {len(sinks)} sinks; `bindery alert test` sends a message")]
