@@ -24,7 +24,7 @@ def secrets() -> None:
 @click.option("--steps", type=click.Path(path_type=Path), default=STEPS, show_default=True, help="For the roles'.")
 @click.option("--front", type=click.Path(path_type=Path), default=FRONT, show_default=True, help="For the proxy.")
 @click.option("--gui", type=click.Path(path_type=Path), default=GUI, show_default=True, help="For the database GUI.")
-@click.option("--registry", type=click.Path(path_type=Path), default=REGISTRY, show_default=True, help="For a registry.")
+@click.option("--registry", type=click.Path(path_type=Path), default=REGISTRY, show_default=True, help="Registry.")
 def init(admin: Path, steps: Path, front: Path, gui: Path, registry: Path) -> None:
     """Make the passwords that aren't there yet; keep the others, and refuse weak ones."""
     from dagster_project.operations.first_secrets import Folders, make
