@@ -101,14 +101,17 @@ world-stop: install ## stop it
 	@$(BINDERY) world stop
 
 # The platform in containers; docs/docker.md. Settings are variables or lines of .env: BINDERY_PORT, BINDERY_HOST, ...
-COMPOSE := docker compose
+COMPOSE = $(shell tools/up.sh --which 2>/dev/null || echo docker compose)
 PROJECT = $$($(COMPOSE) config --format json | sed -n 's/^  "name": "\(.*\)",$$/\1/p')
+# Both images under their full names; TRIVY_IMAGE is the one that CI names.
+IMAGES = $$($(COMPOSE) config --images | grep -E 'bindery/(dagster|dbt):' | sort -u)
+TRIVY_IMAGE ?= $(shell sed -n 's/^  TRIVY_IMAGE: //p' .gitlab-ci.yml)
 OURS = docker ps -aq --filter label=bindery.project=$(PROJECT) --filter label=bindery.kind
 export BINDERY_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 .PHONY: up
 up: ## the whole platform in Docker; the UI on localhost:3000 (BINDERY_PORT), logins by make password
-	@$(COMPOSE) up --detach && echo "http://localhost:$${BINDERY_PORT:-3000}   logins: make password"
+	@tools/up.sh $(SERVICE) && echo "http://localhost:$${BINDERY_PORT:-3000}   logins: make password"
 
 .PHONY: down
 down: ## end it; data and secrets stay in volumes
@@ -144,11 +147,27 @@ pipeline-with-scraping: ## the same, and fetch every source first
 
 .PHONY: images
 images: ## build both images; print their sizes and layers
-	@$(COMPOSE) build && for image in $$($(COMPOSE) config --images | grep bindery/ | sort -u); do docker image ls "$$image"; docker history --format '{{.Size}}\t{{.CreatedBy}}' "$$image" | grep -v '^0B' | cut -c1-110; done
+	@$(COMPOSE) build && for image in $(IMAGES); do docker image ls "$$image"; docker history --format '{{.Size}}\t{{.CreatedBy}}' "$$image" | grep -v '^0B' | cut -c1-110; done
 
 .PHONY: push
 push: ## push both images to BINDERY_REGISTRY (registry.example/team/) under BINDERY_TAG
 	@$(COMPOSE) config --images | grep -q '.*[.:].*/bindery/dagster:' || { echo "set BINDERY_REGISTRY to your registry, as in registry.example/team/" >&2; exit 2; }; $(COMPOSE) push secrets dbt
+
+.PHONY: sbom
+sbom: install-dev ## the bill of materials of both images: sbom/dagster.cdx.json, sbom/dbt.cdx.json
+	@for image in $(IMAGES); do .venv/bin/python tools/sbom.py "$$image" "sbom/$$(basename "$${image%:*}").cdx.json" || exit 1; done
+
+.PHONY: scan
+scan: ## look for known holes in both images (trivy, as in CI; asks the internet for what is known)
+	@mkdir -p .cache/scan && for image in $(IMAGES); do docker run --rm --entrypoint sh --volume /var/run/docker.sock:/var/run/docker.sock --volume "$(CURDIR)/deploy/ci:/ci:ro" --volume "$(CURDIR)/.cache/scan:/scan" --workdir /scan $(TRIVY_IMAGE) /ci/scan.sh image "$$image" || exit 1; done
+
+.PHONY: sign
+sign: ## sign both pushed images with COSIGN_PRIVATE_KEY (cosign, as in CI), each with its bill of materials
+	@for image in $(IMAGES); do digest=$$(docker image inspect --format '{{join .RepoDigests "\n"}}' "$$image" | grep "^$${image%:*}@"  | head -n 1); [ -n "$$digest" ] || { echo "$$image has no digest: make push gives it one" >&2; exit 2; }; sh deploy/ci/sign.sh sign "$$digest" "sbom/$$(basename "$${image%:*}").cdx.json" || exit 1; done
+
+.PHONY: test-gitlab
+test-gitlab: install-dev ## the pipeline's structure and scripts, and its jobs in a local runner (BINDERY_GITLAB_CI_LOCAL)
+	@.venv/bin/python -m tests.gitlab.run
 
 .PHONY: test-docker
 test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it

@@ -1,9 +1,9 @@
 """The secrets of a new installation in containers: made once, into folders that only those mount who need them.
 
 Each folder is a volume: ``admin`` (the database's superuser and owner, the logins as people type them), ``steps`` (the
-roles' passwords, Dagster's pgpass, what sources need), ``front`` (hashes of the logins, for the proxy), and what profiles'
-services need, ``gui`` (the reader's password) and ``registry`` (the hash of the operator's login). What is there is
-kept, so the command may be repeated; what is there and weak is refused. Nothing here prints a secret.
+roles' passwords, Dagster's pgpass, what sources need), ``front`` (hashes of the logins, for the proxy), ``gui`` (the
+reader's password, for the profile `tools`) and ``registry`` (the hash of the operator's login, for the profile). What
+is there is kept, so the command may be repeated; what is there and weak is refused. Nothing here prints a secret.
 """
 
 from __future__ import annotations
