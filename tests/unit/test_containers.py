@@ -42,6 +42,7 @@ def compose(**variables: str) -> dict[str, Any]:
 COMPOSE = compose()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, service in SERVICES.items() if "bindery/" in service["image"]}
+PROFILES = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
 ONE_SHOT = {"secrets", "migrate", "dbt"}
 
 
@@ -161,6 +162,8 @@ def test_the_engine_proxy_allows_what_containers_are_made_with_and_no_more(servi
     assert known.volumes == {PLACE.named(name): not read_only for name, (_, read_only) in containers.VOLUMES.items()}
     assert known.images == {SERVICES[name]["image"].rpartition(":")[0] for name in ("code", "dbt")}
     assert not known.allow_gpu
+    assert "--allow-gpu=${BINDERY_GPU:-no}" in (ROOT / "docker-compose.yml").read_text()
+    assert ours(parse([*words[3:], "--allow-gpu=yes"])).allow_gpu
 
 
 def test_each_engine_proxy_has_one_set_of_rights_in_one_network() -> None:
@@ -186,7 +189,7 @@ def test_each_engine_proxy_has_one_set_of_rights_in_one_network() -> None:
 
 
 def test_images_and_variables_of_services_are_those_that_steps_get() -> None:
-    assert len({SERVICES[name]["image"] for name in OURS}) == 2
+    assert len({SERVICES[name]["image"] for name in OURS - set(PROFILES)}) == 2
     for name in ("code", "webserver", "daemon", "supervisor"):
         own = SERVICES[name]["environment"]
         assert own["BINDERY_PROJECT"] == "shop"
@@ -232,9 +235,9 @@ def test_dependencies_wait_until_what_they_need_is_there() -> None:
 
 
 def test_one_port_is_published_and_to_this_machine_alone() -> None:
-    assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "proxy": ["127.0.0.1:3000:3000"]
-    }
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports.pop("registry") == ["127.0.0.1:5000:5000"]
+    assert ports == {"proxy": ["127.0.0.1:3000:3000"]}
     assert set(SERVICES["proxy"]["networks"]) == {"front"}
     assert "front" not in SERVICES["postgres"]["networks"]
 
@@ -251,6 +254,18 @@ def test_only_what_needs_it_mounts_the_secrets_of_the_administrator() -> None:
     assert [name for name, read_only in holders("secrets").items() if not read_only] == ["secrets"]
 
 
+def test_services_of_profiles_start_when_asked_for_and_reach_what_they_need() -> None:
+    assert PROFILES == {"gui": ["tools"], "registry": ["registry"]}
+    assert not [name for name, service in SERVICES.items() if set(service.get("depends_on", {})) & set(PROFILES)]
+    assert SERVICES["registry"]["networks"] == ["registry"], "neither the database nor the engine"
+    assert SERVICES["registry"]["environment"]["REGISTRY_AUTH"] == "htpasswd"
+    assert SERVICES["gui"]["volumes"] == ["secrets-gui:/run/bindery/gui:ro"], "the reader's password, and no other"
+    assert "ports" not in SERVICES["gui"], "the proxy asks who it is"
+    proxy = (ROOT / "deploy" / "proxy" / "Caddyfile").read_text()
+    assert proxy.index("basicauth") < proxy.index("@others not vars {http.auth.user.id} operator")
+    assert proxy.index("respond @others") < proxy.index("reverse_proxy gui:8080")
+
+
 def test_no_variable_of_a_service_holds_a_password() -> None:
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
@@ -261,8 +276,12 @@ def test_no_variable_of_a_service_holds_a_password() -> None:
 
 def test_each_image_is_built_by_one_service_and_never_asked_of_a_registry() -> None:
     built = {service["image"]: name for name, service in SERVICES.items() if "build" in service}
-    assert built == {SERVICES["code"]["image"]: "secrets", SERVICES["dbt"]["image"]: "dbt"}
-    assert len([name for name, service in SERVICES.items() if "build" in service]) == 2
+    assert built == {
+        SERVICES["code"]["image"]: "secrets",
+        SERVICES["dbt"]["image"]: "dbt",
+        "bindery/gui:0.1.0-shop": "gui",
+    }
+    assert len([name for name, service in SERVICES.items() if "build" in service]) == 3
     assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
     registry = compose(BINDERY_REGISTRY="registry.example/team/", BINDERY_PULL_POLICY="missing", BINDERY_TAG="2.0.0")
     assert registry["services"]["code"]["image"] == "registry.example/team/bindery/dagster:2.0.0"

@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--image", action="append", default=[], help="repository whose tags may run, or repository:tag")
     parser.add_argument("--network", action="append", default=[], help="network that containers may join")
     parser.add_argument("--volume", action="append", default=[], help="volume to mount; NAME:ro for read-only alone")
-    parser.add_argument("--allow-gpu", action="store_true", help="let containers ask for GPUs")
+    parser.add_argument("--allow-gpu", choices=("no", "yes"), default="no", help="let containers ask for GPUs")
     parser.add_argument("--socket", type=Path, default=SOCKET, help="the engine's socket")
     parser.add_argument("--listen", default=None, help="address to listen at; every one unless given")
     parser.add_argument("--launch-port", type=int, default=2375, help="for who makes containers; 0: none")
@@ -51,9 +51,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def ours(options: argparse.Namespace) -> Ours:
     """Give what the command line says is ours."""
     volumes = {name.removesuffix(":ro"): not name.endswith(":ro") for name in options.volume}
-    return Ours(
-        options.project, frozenset(options.image), frozenset(options.network), volumes, allow_gpu=options.allow_gpu
-    )
+    gpu = options.allow_gpu == "yes"
+    return Ours(options.project, frozenset(options.image), frozenset(options.network), volumes, allow_gpu=gpu)
 
 
 async def serve(options: argparse.Namespace) -> None:

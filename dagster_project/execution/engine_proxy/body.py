@@ -243,7 +243,7 @@ def _devices(requests: Any, ours: Ours) -> None:
     if not requests:
         return empty("HostConfig.DeviceRequests", requests)
     if not ours.allow_gpu:
-        deny("HostConfig.DeviceRequests", "absent, unless the proxy was started with --allow-gpu")
+        deny("HostConfig.DeviceRequests", "absent, unless the proxy was started with --allow-gpu=yes (BINDERY_GPU=yes)")
     if not isinstance(requests, list):
         deny("HostConfig.DeviceRequests", "a list")
     capabilities = only("gpu", "nvidia", "compute", "utility")
