@@ -94,16 +94,9 @@ def probe(stack: Stack) -> Stack:
     stack.compose("up", "-d", "--no-build")
     wait_for("every service healthy", 90, stack.healthy)
     wait_for("the UI answers", 30, stack.answers)
-    query = """query { workspaceOrError { ... on Workspace { locationEntries {
-      name locationOrLoadError { __typename } } } } }"""
-
-    def loaded() -> bool:
-        entries = stack.graphql(query)["workspaceOrError"]["locationEntries"]
-        return {"name": "probe", "locationOrLoadError": {"__typename": "RepositoryLocation"}} in entries
-
-    wait_for("the probe's code location", 60, loaded)
+    wait_for("the probe's code location", 60, lambda: stack.loaded("probe"))
     # The shipped graph's own runs would be counted among what tests leave behind.
-    wait_for("quiet", 200, lambda: stack.runs() and all(run["status"] in FINISHED for run in stack.runs()))
+    wait_for("quiet", 400, lambda: stack.runs() and all(run["status"] in FINISHED for run in stack.runs()))
     return stack
 
 
@@ -111,5 +104,5 @@ def probe(stack: Stack) -> Stack:
 def nothing_left(stack: Stack) -> Iterator[None]:
     """After the test no container of a run or step is there."""
     yield
-    wait_for("containers removed", 45, lambda: not stack.containers(ended=True))
+    wait_for("containers removed", 90, lambda: not stack.containers(ended=True))
     assert docker("ps", "-q", "--filter", f"name={stack.project}-step") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
                 counts = sum((counts_of(suite) for suite in ET.parse(report).getroot().iter("testsuite")), Counts())
                 counts = counts if code == 0 or counts.failed else counts + Counts(failed=1)
     seconds = time.monotonic() - began
+    print(f"load average over 1, 5, 15 minutes: {', '.join(f'{each:.1f}' for each in os.getloadavg())}")
     print(f"took {seconds:.0f} s of {BUDGET_S} s" + (", OVER BUDGET" if seconds > BUDGET_S else ""))
     print(counts, flush=True)
     return 0 if counts.good else 1

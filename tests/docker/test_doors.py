@@ -49,9 +49,13 @@ def test_the_viewer_launches_and_ends_nothing(stack: Stack) -> None:
     run = stack.runs()[0]["runId"]
     # This run is over; test_probe.py shows that a running one goes on.
     assert stack.graphql(TERMINATE, "viewer", run=run)["terminateRun"]["__typename"] != "TerminateRunSuccess"
-    stop = """mutation { stopSensor(id: "x") { __typename } wipeAssets(assetPartitionRanges: []) { __typename } }"""
-    told = json.loads(stack.http("/graphql", "viewer", {"query": stop}).body)
-    assert "errors" in told or set(map(str, told["data"].values())) == {"{'__typename': 'UnauthorizedError'}"}
+    query = """query { sensorsOrError(repositorySelector: {
+      repositoryLocationName: "bindery", repositoryName: "__repository__"}) { ... on Sensors { results { id } } } }"""
+    sensor = stack.graphql(query)["sensorsOrError"]["results"][0]["id"]
+    stop = """mutation($id: String!) { stopSensor(id: $id) { __typename } wipeAssets(assetPartitionRanges: []) {
+      __typename } }"""
+    answers = stack.graphql(stop, "viewer", id=sensor)
+    assert answers == {name: {"__typename": "UnauthorizedError"} for name in ("stopSensor", "wipeAssets")}
     assert len(stack.runs()) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.docker.stack import TERMINATE, Stack, docker, wait_for
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_left")]
 CANCELS_S = 5
 NOTICED_S = 30
+MOST_RUNS = 4
 
 
 def notes(stack: Stack, run: str) -> list[str]:
@@ -67,13 +69,7 @@ def test_a_step_that_is_killed_is_diagnosed_and_tried_again(probe: Stack) -> Non
     assert "compute class small (1 CPU, 1 GiB)" in said
     assert "the last line before the sleep" in said
     assert "What to change: nothing in the step" in said
-    assert kinds(probe, run, "second") == [
-        "STEP_START",
-        "STEP_UP_FOR_RETRY",
-        "STEP_RESTARTED",
-        "STEP_START",
-        "STEP_SUCCESS",
-    ]
+    assert kinds(probe, run, "second") == ["STEP_START", "STEP_UP_FOR_RETRY", "STEP_RESTARTED", "STEP_SUCCESS"]
     assert notes(probe, run) == [*DONE[:3], *DONE[2:]]
 
 
@@ -154,3 +150,73 @@ def test_a_run_that_never_came_up_fails_with_the_reason(probe: Stack) -> None:
     )
     assert probe.finished(again[0]["runId"]) == "SUCCESS"
     assert notes(probe, again[0]["runId"]) == DONE
+
+
+@pytest.mark.parametrize("service", ["daemon", "probe"])
+def test_a_run_goes_on_while_what_launched_it_is_away(probe: Stack, service: str) -> None:
+    """Daemon and code server are killed under a run; both come back by themselves, and the next run is as any other."""
+    run = probe.launch("three", "probe", second={"seconds": 8})
+    begun(probe, run)
+    probe.crash(service)
+    assert probe.finished(run) == "SUCCESS", failures(probe, run)
+    assert notes(probe, run) == DONE, "nothing was done twice"
+    wait_for("every service healthy", 60, probe.healthy)
+    wait_for("the code location", 60, lambda: probe.loaded("probe"))
+    after = probe.launch("three", "probe")
+    assert probe.finished(after) == "SUCCESS", failures(probe, after)
+    assert notes(probe, after) == DONE
+
+
+def test_a_database_that_is_killed_costs_nothing_but_time(probe: Stack) -> None:
+    run = probe.launch("three", "probe", second={"seconds": 8})
+    begun(probe, run)
+    probe.crash("postgres")
+    began = time.monotonic()
+    wait_for("every service healthy", 60, probe.healthy)
+    probe.figures["Postgres killed: to every service healthy"] = f"{time.monotonic() - began:.1f} s"
+    # By itself, or taken up by another worker, or by a run that goes on where this one stood.
+    family = lineage(probe, run)
+    assert family[-1]["status"] == "SUCCESS", [failures(probe, each["runId"]) for each in family]
+    done = [line for each in family for line in notes(probe, each["runId"])]
+    ended = [line for line in done if line.endswith("ends")]
+    assert ended == ["first ends", "second ends", "third ends"], "no op ended twice, none is missing"
+
+
+def lineage(stack: Stack, run: str) -> list[dict[str, Any]]:
+    """A run and those that went on with it, once the last one is over."""
+    family = []
+    while True:
+        stack.finished(run, 180)
+        found = {each["runId"]: each for each in stack.runs()}
+        family.append(found[run])
+        if found[run]["status"] == "SUCCESS":
+            return family
+        children = [
+            each["runId"] for each in found.values() if {"key": "dagster/parent_run_id", "value": run} in each["tags"]
+        ]
+        if not children:
+            return family
+        (run,) = children
+
+
+def test_ten_runs_wait_their_turn(probe: Stack) -> None:
+    """At most four runs at once, and of the op with a pool at most one."""
+    began = time.monotonic()
+    launched = [probe.launch("queued", "probe") for _ in range(10)]
+    most = 0
+
+    def over() -> bool:
+        nonlocal most
+        statuses = [each["status"] for each in probe.runs() if each["runId"] in launched]
+        most = max(most, sum(status in {"STARTING", "STARTED"} for status in statuses))
+        assert not {"FAILURE", "CANCELED"} & set(statuses)
+        return statuses == ["SUCCESS"] * 10
+
+    wait_for("the end of ten runs", 240, over)
+    probe.figures["ten runs queued at once, to the end of the last"] = f"{time.monotonic() - began:.1f} s"
+    assert 1 < most <= MOST_RUNS
+    said = docker("exec", probe.container("code"), "cat", "/data/landing/probe/alone.txt")
+    lines = [line.split() for line in said.splitlines()]
+    times = sorted((float(first), float(last)) for run, first, last in lines if run in launched)
+    assert len(times) == 10
+    assert all(last <= after for (_, last), (after, _) in pairwise(times)), "one at a time"

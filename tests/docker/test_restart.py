@@ -16,7 +16,7 @@ def identities(stack: Stack) -> dict[str, str]:
 def facts(stack: Stack) -> tuple[object, ...]:
     counts = stack.rows(
         "select (select count(*) from raw.gutenberg__books) as a, (select count(*) from marts.fct_ratings) as b, "
-        "(select count(*) from bindery.landing_log) as c"
+        "(select count(*) from bindery.landed) as c"
     )
     return counts, {run["runId"] for run in stack.runs()}, stack.secrets("secrets"), stack.secrets("secrets-admin")
 

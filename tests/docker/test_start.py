@@ -15,9 +15,11 @@ from dagster_project.settings import Settings
 from tests.docker.stack import FINISHED, Stack, docker, engine_events, wait_for
 from tests.integration.installation import installation
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 HEALTHY_S = 30
 GREEN_S = 180
+PATIENCE_S = 400
+"""How long is waited on a machine that others use, too: what came late is one failure, and the tests after it go on."""
 SCHEMAS = ("raw", "snapshots", "staging", "intermediate", "marts", "features")
 
 
@@ -36,7 +38,7 @@ def test_every_service_is_healthy_soon(stack: Stack) -> None:
 
 def test_the_first_run_starts_by_itself_and_the_graph_turns_green(stack: Stack) -> None:
     run = str(wait_for("the first run", 60, lambda: first_run(stack)))
-    assert stack.finished(run, GREEN_S) == "SUCCESS", stack.events(run)[-5:]
+    assert stack.finished(run, PATIENCE_S) == "SUCCESS", stack.events(run)[-5:]
     took = time.monotonic() - stack.answered_at
     stack.figures["from the UI's first answer to green"] = f"{took:.0f} s"
     assert took <= GREEN_S
@@ -59,7 +61,7 @@ def test_sensors_and_schedules_run_without_a_click_and_nothing_failed(stack: Sta
     states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
     assert {"first_run", "uploads_arrivals", "default_automation_condition_sensor", "gutenberg_schedule"} <= set(states)
     assert set(states.values()) == {"RUNNING"}
-    wait_for("quiet", 120, lambda: all(run["status"] in FINISHED for run in stack.runs()))
+    wait_for("quiet", PATIENCE_S, lambda: all(run["status"] in FINISHED for run in stack.runs()))
     assert [run for run in stack.runs() if run["status"] != "SUCCESS"] == []
 
 
@@ -147,7 +149,12 @@ TABLES = (
     + ", ".join(f"'{schema}'" for schema in SCHEMAS)
     + ") order by 1, 2"
 )
-LINEAGE = ("_load_id", "loaded_at", "dbt_valid_from", "dbt_valid_to", "dbt_updated_at", "dbt_scd_id", "row_number")
+LINEAGE = (
+    *("_load_id", "load_id", "landing_id", "quarantine_id", "created_at", "loaded_at", "row_number"),
+    *("dbt_valid_from", "dbt_valid_to", "dbt_updated_at", "dbt_scd_id"),
+    *("valid_from", "valid_to", "first_seen_at", "delisted_at"),
+)
+"""Columns that say when and by which load; everything else is the same wherever it is made."""
 
 
 def queries(tables: list[Any]) -> dict[str, str]:
@@ -173,9 +180,9 @@ def test_a_file_that_is_dropped_is_in_the_marts_within_a_minute(stack: Stack) ->
     path.write_text(f"user_id,book_id,rating,rated_at\n990001,{book},5,2026-01-02T03:04:05Z\n")
     path.chmod(0o644)
     query = "select rating from marts.fct_ratings where user_id = 990001"
-    assert wait_for("the rating in the marts", 90, lambda: stack.rows(query), 0.5) == [[5]]
+    assert wait_for("the rating in the marts", PATIENCE_S, lambda: stack.rows(query), 0.5) == [[5]]
     took = time.monotonic() - began
     stack.figures["from a dropped file to the marts"] = f"{took:.0f} s"
     assert took <= 60
-    wait_for("quiet", 60, lambda: all(run["status"] in FINISHED for run in stack.runs()))
+    wait_for("quiet", PATIENCE_S, lambda: all(run["status"] in FINISHED for run in stack.runs()))
     assert json.dumps([run for run in stack.runs() if run["status"] != "SUCCESS"]) == "[]"

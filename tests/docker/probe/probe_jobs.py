@@ -52,6 +52,22 @@ def three() -> None:
     third(second(first()))
 
 
+@dg.op(tags=IMAGE, pool="probe_alone")
+def alone(context: dg.OpExecutionContext) -> None:
+    """Say when it began and ended, in one file for all runs."""
+    FOLDER.mkdir(exist_ok=True)
+    began = time.time()
+    time.sleep(0.5)
+    with (FOLDER / "alone.txt").open("a") as file:
+        file.write(f"{context.run_id} {began} {time.time()}\n")
+
+
+@dg.job
+def queued() -> None:
+    """One op that never runs beside another of its kind."""
+    alone()
+
+
 def _fill(megabytes: int) -> int:
     blocks = [b"x" * 2**20 for _ in range(megabytes)]
     return len(blocks)
@@ -83,4 +99,4 @@ def starves() -> None:
     hungry()
 
 
-defs = dg.Definitions(jobs=[three, grows, starves], executor=docker_steps)
+defs = dg.Definitions(jobs=[three, queued, grows, starves], executor=docker_steps)
