@@ -17,7 +17,12 @@ from typing import Any
 
 Rows = Callable[[str], Sequence[Sequence[Any]]]
 SCHEMAS = ("raw", "snapshots", "staging", "intermediate", "marts", "features")
-LINEAGE = ("_load_id", "loaded_at", "dbt_valid_from", "dbt_valid_to", "dbt_updated_at", "dbt_scd_id", "row_number")
+LINEAGE = (
+    *("_load_id", "load_id", "landing_id", "quarantine_id", "created_at", "loaded_at", "row_number"),
+    *("dbt_valid_from", "dbt_valid_to", "dbt_updated_at", "dbt_scd_id"),
+    *("valid_from", "valid_to", "first_seen_at", "delisted_at"),
+)
+"""Columns that say when and by which load; everything else is the same wherever it is made."""
 TABLES = (
     "select schemaname, tablename from pg_tables where schemaname in ("
     + ", ".join(f"'{schema}'" for schema in SCHEMAS)
