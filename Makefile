@@ -170,8 +170,12 @@ test-gitlab: install-dev ## the pipeline's structure and scripts, and its jobs i
 	@.venv/bin/python -m tests.gitlab.run
 
 .PHONY: test-docker
-test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it
-	@.venv/bin/python -m tests.docker.run
+test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it (BROWSER=1: and its UI)
+	@$(if $(BROWSER),$(INSTALL) --quiet --with dev --with browser && BINDERY_TEST_BROWSER=1) .venv/bin/python -m tests.docker.run
+
+.PHONY: test-browser
+test-browser: ## the UI in Docker as people see it, in this machine's Chromium
+	@$(INSTALL) --with dev --with browser && BINDERY_TEST_BROWSER=1 .venv/bin/python -m tests.docker.run tests/docker/test_browser.py
 
 .PHONY: clean
 clean: ## remove caches and build output; data stays (DATA=delete SURE=yes: the containers' data goes, for ever)

@@ -13,9 +13,11 @@ import pytest
 
 from tests.docker.stack import FINISHED, TAG, Stack, docker, events_of, free_port, wait_for
 
-ORDER = ("images", "start", "first_run", "doors", "roles", "probe", "restart", "engine_proxy")
+ORDER = ("images", "start", "first_run", "doors", "browser", "roles", "probe", "restart", "engine_proxy")
 REUSED = os.environ.get("BINDERY_TEST_STACK", "")
 """``project:port:drop folder`` of a stack that is up, for whoever writes these tests; it is left as it is."""
+collect_ignore = [] if os.environ.get("BINDERY_TEST_BROWSER") else ["test_browser.py"]
+"""Not every machine with an engine has a browser: `make test-browser`, or `make test-docker BROWSER=1`."""
 PROBE = Path(__file__).parent / "probe"
 _figures: dict[str, str] = {}
 
