@@ -17,7 +17,7 @@ from benchmarks.measure import Figure, Options, document, hardware, text
 
 PROGRAMS = ("code_location", "load_files", "load_rest", "make_run")
 """What runs where no program is named."""
-MORE = ("peers",)
+MORE = ("docker", "peers")
 """What needs more than the installation."""
 
 

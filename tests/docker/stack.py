@@ -76,6 +76,7 @@ class Stack:
     files: list[Path] = field(default_factory=lambda: [ROOT / "docker-compose.yml"])
     variables: dict[str, str] = field(default_factory=dict)
     answered_at: float = 0.0
+    tag: str = TAG
 
     @property
     def drop(self) -> Path:
@@ -88,7 +89,7 @@ class Stack:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(mine) and key not in plain}
         return kept | {
             "COMPOSE_PROJECT_NAME": self.project,
-            "BINDERY_TAG": TAG,
+            "BINDERY_TAG": self.tag,
             "BINDERY_PORT": str(self.port),
             "BINDERY_DROP_FOLDER": str(self.drop),
             **self.variables,
@@ -164,7 +165,7 @@ class Stack:
         )
         said = docker(
             *("run", "--rm", "--network", "none", "-v", f"{self.project}-{volume}:/s:ro"),
-            *(f"bindery/dagster:{TAG}", "python", "-c", program),
+            *(f"bindery/dagster:{self.tag}", "python", "-c", program),
         )
         found: dict[str, str] = json.loads(said)
         return found

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord
 
 from dagster_project.execution.docker import containers
 from dagster_project.execution.docker.diagnosis import LINES, death_of, explain_run
@@ -32,6 +32,8 @@ SWEEP_SECONDS = 10.0
 KEPT_SECONDS = 120.0
 """How long the container of a step that ended stays while its run goes on: the run's worker reads how it ended."""
 STOP_SECONDS = 3
+LAST_WORDS_SECONDS = 15.0
+"""How long steps of a run that succeeded may still be up: they have reported their end, and note what they used."""
 LOG_BYTES = 1_000_000
 """Most that is kept of the output of a container that failed."""
 _STARTING = {DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING}
@@ -57,23 +59,26 @@ def sweep(client: DockerClient, instance: DagsterInstance, project: str, logs: P
         logs: Folder that takes the output of containers that failed.
     """
     done = Sweep()
-    runs: dict[str, DagsterRun | None] = {}
+    records: dict[str, RunRecord | None] = {}
     label = f"{containers.PROJECT}={project}"
     for container in client.containers.list(all=True, filters={"label": [label, containers.KIND]}):
         # It may have been removed since it was listed.
         with contextlib.suppress(_not_found()):
             run_id = container.labels.get(containers.RUN, "")
-            if run_id not in runs:
-                runs[run_id] = instance.get_run_by_id(run_id)
-            _look_at(container, runs[run_id], instance, logs, done)
+            if run_id not in records:
+                records[run_id] = instance.get_run_record_by_id(run_id)
+            _look_at(container, records[run_id], instance, logs, done)
     return done
 
 
-def _look_at(container: Container, run: DagsterRun | None, instance: DagsterInstance, logs: Path, done: Sweep) -> None:
+def _look_at(
+    container: Container, record: RunRecord | None, instance: DagsterInstance, logs: Path, done: Sweep
+) -> None:
     name, kind = str(container.name), container.labels.get(containers.KIND)
+    run = record.dagster_run if record is not None else None
     over = run is None or run.is_finished
     if container.status in {"running", "paused", "restarting"}:
-        if over and kind == "step":
+        if over and kind == "step" and not _says_its_last_words(record):
             container.stop(timeout=STOP_SECONDS)
             done.ended.append(name)
             if run is not None:
@@ -90,6 +95,13 @@ def _look_at(container: Container, run: DagsterRun | None, instance: DagsterInst
         keep_log(container, logs)
         container.remove(v=True)
         done.removed.append(name)
+
+
+def _says_its_last_words(record: RunRecord | None) -> bool:
+    """Say whether a run succeeded just now: its last step still writes down what it used, and ends by itself."""
+    if record is None or record.dagster_run.status != DagsterRunStatus.SUCCESS or record.end_time is None:
+        return False
+    return dt.datetime.now(dt.UTC).timestamp() - record.end_time < LAST_WORDS_SECONDS
 
 
 def _never_came_up(container: Container, run: DagsterRun) -> bool:
