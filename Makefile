@@ -67,6 +67,10 @@ soak: install-dev ## the long matrices that make test leaves out
 bench: install ## measure loads, starts and runs (JSON=1: as JSON; NAMES="load_rest make_run", REPEAT=5)
 	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) $(NAMES)
 
+.PHONY: bench-docker
+bench-docker: install-dev ## measure steps in containers: our executor, Dagster's own, and processes (JSON=1, REPEAT=5)
+	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) docker
+
 .PHONY: bench-peers
 bench-peers: install-dev ## measure dlt, the peer, on the same input in the same run (JSON=1, REPEAT=5)
 	@UV_PROJECT_ENVIRONMENT=.venv-bench .venv/bin/uv sync --quiet --frozen --only-group bench --no-install-project
@@ -144,6 +148,19 @@ pipeline: ## load what is landed and build everything downstream, in the running
 .PHONY: pipeline-with-scraping
 pipeline-with-scraping: ## the same, and fetch every source first
 	@$(COMPOSE) exec -T webserver bindery launch pipeline_with_scraping
+
+.PHONY: backup
+backup: ## write its databases and landed bytes to FILE (LANDING=no: without landed bytes); runs may go on
+	@deploy/backup/backup.sh "$(or $(FILE),backup-$(shell date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(LANDING)),--no-landing)
+
+.PHONY: restore
+restore: ## bring FILE back (REPLACE=yes: over what is there); its services stop meanwhile
+	@test -n "$(FILE)" || { echo "which backup? make restore FILE=backup.tar" >&2; exit 2; }
+	@deploy/backup/restore.sh "$(FILE)" $(if $(filter yes,$(REPLACE)),--replace)
+
+.PHONY: doctor
+doctor: install ## what is wrong with Python, database, Docker, ports, disk, memory or secrets, each with its fix
+	@$(BINDERY) doctor $(if $(DOCKER),docker)
 
 .PHONY: images
 images: ## build both images; print their sizes and layers

@@ -26,6 +26,8 @@ SUBCOMMANDS = {
     "db": "dagster_project.cli.db:db",
     "secrets": "dagster_project.cli.installation:secrets",  # pragma: allowlist secret
     "launch": "dagster_project.cli.launch:launch",
+    "backup": "dagster_project.cli.backup:backup",
+    "restore": "dagster_project.cli.backup:restore",
     "doctor": "dagster_project.cli.doctor:doctor",
     "alert": "dagster_project.cli.alert:alert",
 }
