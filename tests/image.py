@@ -22,6 +22,7 @@ OUTSIDE = {
     "looks at the clone: its documents, its Dockerfiles, its lock": (
         *("unit/test_containers.py", "unit/test_images.py", "unit/test_install_pip_settings.py"),
         *("unit/test_repository_documents.py", "unit/test_repository_files.py", "unit/test_repository_packages.py"),
+        *("unit/test_gitlab_pipeline.py", "unit/test_gitlab_scripts.py"),
         *("unit/test_sample_docs.py", "unit/test_settings_pages.py", "integration/test_benchmarks.py"),
     ),
     "installs, or calls make, or looks for what a laptop should have": (

@@ -60,6 +60,7 @@ def static_checks() -> dict[str, Command]:
         "ruff": lambda: ["ruff", "check"],
         "format": lambda: ["ruff", "format", "--check"],
         "lock": lambda: ["uv", "lock", "--check", "--offline"],
+        "docker": lambda: ["hadolint", *(name for name in tracked_files() if Path(name).name.startswith("Dockerfile"))],
         "shell": lambda: ["bash", "-n", "tools/install.sh", ".ci/run"],
     }
 
@@ -93,12 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = list(static_checks())
     parser = argparse.ArgumentParser(prog="python -m tests.run", description="Static checks and tests in one go.")
     parser.add_argument("--static", action="store_true", help="the static checks alone")
+    parser.add_argument("--tests", action="store_true", help="the tests alone")
     parser.add_argument("--only", action="append", choices=names, help="of the static checks, these")
     parser.add_argument("--except", dest="without", action="append", choices=names, default=[], help="not these")
     options, rest = parser.parse_known_args(arguments)
 
     started = time.monotonic()
-    chosen = [name for name in options.only or names if name not in options.without]
+    chosen = [] if options.tests else [name for name in options.only or names if name not in options.without]
     if options.static:
         counts = run_static(chosen, at_once=2)
     else:
@@ -145,7 +147,7 @@ def run_pytest(arguments: Sequence[str]) -> Counts:
     """Run the suites, one worker more than there are cores, and count from pytest's own report."""
     workers = str(min(os.cpu_count() or 1, 4) + 1)
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
+        report = Path(os.environ.get("JUNIT_XML") or Path(folder) / "report.xml")
         command = [
             "-n",
             workers,
@@ -159,7 +161,11 @@ def run_pytest(arguments: Sequence[str]) -> Counts:
             "-q",
         ]
         command += ["--junitxml", str(report), *arguments]
-        code = subprocess.run([sys.executable, "-m", "pytest", *command], cwd=ROOT, check=False).returncode
+        # Not handed on: tests of this runner have reports of their own.
+        environment = {name: value for name, value in os.environ.items() if name != "JUNIT_XML"}
+        code = subprocess.run(
+            [sys.executable, "-m", "pytest", *command], cwd=ROOT, env=environment, check=False
+        ).returncode
         if not report.exists():
             return Counts(failed=1)
         suites = ET.parse(report).getroot().iter("testsuite")

@@ -56,5 +56,5 @@ def test_a_run_without_tests_has_failed(tmp_path: Path, capfd: pytest.CaptureFix
 
 
 def test_the_static_checks_are_the_promised_ones() -> None:
-    promised = {"ruff", "format", "mypy", "imports", "sqlfluff", "yaml", "secrets", "lock", "shell"}
+    promised = {"ruff", "format", "mypy", "imports", "sqlfluff", "yaml", "secrets", "lock", "docker", "shell"}
     assert set(static_checks()) == promised
