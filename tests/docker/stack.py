@@ -18,6 +18,8 @@ from typing import Any
 from tests.run import ROOT
 
 TAG = "test"
+ONCE = {"secrets", "migrate", "dbt"}
+"""Services that do one thing and end; the others are started again when they end."""
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 RUNS = "query { runsOrError(limit: 100) { ... on Runs { results { runId status jobName tags { key value } } } } }"
 LOCATIONS = """query { workspaceOrError { ... on Workspace { locationEntries {
@@ -131,11 +133,13 @@ class Stack:
         return {found["Service"]: found for line in lines if line.startswith("{") for found in [json.loads(line)]}
 
     def healthy(self) -> bool:
-        found = self.services().values()
-        ended = [each for each in found if each["State"] == "exited"]
-        assert not [each["Service"] for each in ended if each["ExitCode"]], ended
-        running = [each for each in found if each["State"] == "running"]
-        return len(ended) + len(running) == len(found) and all(each["Health"] in {"", "healthy"} for each in running)
+        """Whether all is up and well, and what runs once has ended well."""
+        found = self.services()
+        ended = {name: each for name, each in found.items() if each["State"] == "exited"}
+        assert not [each for name, each in ended.items() if name in ONCE and each["ExitCode"]], ended
+        running = [each for each in found.values() if each["State"] == "running"]
+        up = set(ended) <= ONCE and len(ended) + len(running) == len(found)
+        return up and all(each["Health"] in {"", "healthy"} for each in running)
 
     # Containers of runs and steps
 
