@@ -20,7 +20,7 @@ from tests.run import ROOT
 pytestmark = pytest.mark.timeout(300)
 SECRET_FILES = re.compile(
     r"(^|/)(\.env|\.netrc|\.pypirc|\.pgpass|pgpass|id_(rsa|ed25519|ecdsa)|\.git/.*|\.docker/.*|htpasswd|pip\.conf|"
-    r"[^/]*\.(key|p12|pfx)|.*_password|credentials)$"
+    r"\.aws/.*|[^/]*\.(key|p12|pfx)|.*_password)$"
 )
 
 

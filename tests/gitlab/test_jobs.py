@@ -14,12 +14,12 @@ import pytest
 
 from tests.docker.stack import docker
 from tests.gitlab.runner import Registry, Runner
-from tests.unit.test_gitlab_pipeline import MAIN, NIGHT, TAG, started
+from tests.unit.test_gitlab_pipeline import NIGHT, TAG, started
 
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("variables", [MAIN, TAG, NIGHT], ids=["main", "tag", "night"])
+@pytest.mark.parametrize("variables", [TAG, NIGHT], ids=["tag", "night"])
 def test_a_runner_reads_the_pipeline_as_we_do(runner: Runner, variables: dict[str, str]) -> None:
     # A tag's pipeline has no branch; the runner takes one from the clone.
     listed = runner.run("--list-csv", **{"CI_COMMIT_BRANCH": "", **variables})
