@@ -117,21 +117,21 @@ def secrets_in(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["dagster", "dbt"])
 def test_no_layer_holds_a_file_that_is_a_secret(built: dict[str, str], name: str) -> None:
-    saving = subprocess.Popen(["docker", "save", built[name]], stdout=subprocess.PIPE)
-    assert saving.stdout is not None
     files, layers = [], 0
-    with tarfile.open(fileobj=saving.stdout, mode="r|") as image:
-        for member in image:
-            content = image.extractfile(member) if member.isfile() else None
-            if content is None or member.size < 1024 or member.name.endswith(".json"):
-                continue
-            try:
-                with tarfile.open(fileobj=content, mode="r|*") as layer:
-                    files += [each.name for each in layer]
-                    layers += 1
-            except tarfile.ReadError:
-                continue
-    assert saving.wait(60) == 0
+    with subprocess.Popen(["docker", "save", built[name]], stdout=subprocess.PIPE) as saving:
+        assert saving.stdout is not None
+        with tarfile.open(fileobj=saving.stdout, mode="r|") as image:
+            for member in image:
+                content = image.extractfile(member) if member.isfile() else None
+                if content is None or member.size < 1024 or member.name.endswith(".json"):
+                    continue
+                try:
+                    with tarfile.open(fileobj=content, mode="r|*") as layer:
+                        files += [each.name for each in layer]
+                        layers += 1
+                except tarfile.ReadError:
+                    continue
+    assert saving.returncode == 0
     assert layers >= 3
     assert len(files) > 5000
     assert [path for path in files if SECRET_FILES.search(path)] == []
