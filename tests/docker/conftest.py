@@ -13,7 +13,19 @@ import pytest
 
 from tests.docker.stack import FINISHED, TAG, Stack, docker, events_of, free_port, wait_for
 
-ORDER = ("images", "start", "first_run", "doors", "browser", "roles", "doctor", "backup", "probe", "restart", "engine_proxy")
+ORDER = (
+    "images",
+    "start",
+    "first_run",
+    "doors",
+    "browser",
+    "roles",
+    "doctor",
+    "backup",
+    "probe",
+    "restart",
+    "engine_proxy",
+)
 REUSED = os.environ.get("BINDERY_TEST_STACK", "")
 """``project:port:drop folder`` of a stack that is up, for whoever writes these tests; it is left as it is."""
 collect_ignore = [] if os.environ.get("BINDERY_TEST_BROWSER") else ["test_browser.py"]

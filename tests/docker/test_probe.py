@@ -174,12 +174,23 @@ def test_a_database_that_is_killed_costs_nothing_but_time(probe: Stack) -> None:
     began = time.monotonic()
     wait_for("every service healthy", 60, probe.healthy)
     probe.figures["Postgres killed: to every service healthy"] = f"{time.monotonic() - began:.1f} s"
+    # The webserver, Dagster's own program, finds out that a connection is gone when it uses it: one error each.
+    wait_for("the webserver's new connections", 30, lambda: asked(probe, run) and asked(probe, run))
     # By itself, or taken up by another worker, or by a run that goes on where this one stood.
     family = lineage(probe, run)
     assert family[-1]["status"] == "SUCCESS", [failures(probe, each["runId"]) for each in family]
     done = [line for each in family for line in notes(probe, each["runId"])]
     ended = [line for line in done if line.endswith("ends")]
     assert ended == ["first ends", "second ends", "third ends"], "no op ended twice, none is missing"
+
+
+def asked(stack: Stack, run: str) -> bool:
+    """Whether the webserver reads both of its storages."""
+    try:
+        return bool(stack.runs() and stack.events(run))
+    except AssertionError as error:
+        assert "server closed the connection" in str(error) or "OperationalError" in str(error)
+        return False
 
 
 def lineage(stack: Stack, run: str) -> list[dict[str, Any]]:
