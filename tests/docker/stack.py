@@ -220,23 +220,20 @@ class Stack:
         return False
 
     def graphql(self, query: str, login: str = "operator", **variables: Any) -> dict[str, Any]:
-        body = {"query": query, "variables": variables}
-        # Caddy 2.6 may break an answer off where the machine is busy: Go's server closes a request's body once it answers,
-        # though the proxy's transport still looks for its end. A change is never asked for twice.
-        tries = 1 if query.startswith("mutation") else 5
-        while True:
-            tries -= 1
-            try:
-                answer = self.http("/graphql", login, body)
-                break
-            except http.client.IncompleteRead:
-                if not tries:
-                    raise
+        answer = self._asked({"query": query, "variables": variables}, login, 1 if query.startswith("mutation") else 5)
         assert answer.status == 200, answer.body[:2000]
         told = json.loads(answer.body)
         assert "errors" not in told, told["errors"]
         data: dict[str, Any] = told["data"]
         return data
+
+    def _asked(self, body: dict[str, Any], login: str, tries: int) -> Answer:
+        # Caddy 2.6 may break an answer off where the machine is busy: Go's server closes a request's body once it
+        # answers, though the proxy's transport still looks for its end. A change is never asked for twice.
+        for _ in range(tries - 1):
+            with contextlib.suppress(http.client.IncompleteRead):
+                return self.http("/graphql", login, body)
+        return self.http("/graphql", login, body)
 
     def loaded(self, location: str) -> bool:
         """Whether the webserver has a code location; it looks for servers that it lost by itself."""
