@@ -63,6 +63,10 @@ type: install-dev ## mypy --strict
 soak: install-dev ## the long matrices that make test leaves out
 	@.venv/bin/pytest tests/soak
 
+.PHONY: soak-docker
+soak-docker: install-dev ## the long tests that need a Docker engine: services killed under runs, ten runs at once
+	@BINDERY_TEST_SOAK=1 .venv/bin/python -m tests.docker.run tests/docker/test_soak_probe.py
+
 .PHONY: bench
 bench: install ## measure loads, starts and runs (JSON=1: as JSON; NAMES="load_rest make_run", REPEAT=5)
 	@.venv/bin/python -m benchmarks $(if $(JSON),--json) $(if $(REPEAT),--repeat $(REPEAT)) $(NAMES)

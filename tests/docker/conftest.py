@@ -23,6 +23,7 @@ ORDER = (
     "doctor",
     "backup",
     "probe",
+    "soak_probe",
     "restart",
     "engine_proxy",
 )
@@ -30,6 +31,8 @@ REUSED = os.environ.get("BINDERY_TEST_STACK", "")
 """``project:port:drop folder`` of a stack that is up, for whoever writes these tests; it is left as it is."""
 collect_ignore = [] if os.environ.get("BINDERY_TEST_BROWSER") else ["test_browser.py"]
 """Not every machine with an engine has a browser: `make test-browser`, or `make test-docker BROWSER=1`."""
+if not os.environ.get("BINDERY_TEST_SOAK"):
+    collect_ignore += ["test_soak_probe.py"]  # minutes each: `make soak-docker`
 PROBE = Path(__file__).parent / "probe"
 _figures: dict[str, str] = {}
 

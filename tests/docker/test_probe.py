@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from tests.docker.probing import DONE, asked, begun, failures, kinds, lineage, notes
 from tests.docker.stack import TERMINATE, Stack, docker, wait_for
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("nothing_left")]
 CANCELS_S = 5
 NOTICED_S = 30
-MOST_RUNS = 4
-
-
-def notes(stack: Stack, run: str) -> list[str]:
-    """What the ops of a run wrote down."""
-    said = docker("exec", stack.container("code"), "cat", f"/data/landing/probe/{run}.txt", check=False)
-    return [line for line in said.splitlines() if not line.startswith("cat: ")]
-
-
-def failures(stack: Stack, run: str) -> list[str]:
-    """What the event log says of steps and runs that failed."""
-    return [str(event["error"]["message"]) for event in stack.events(run) if event.get("error")]
-
-
-def kinds(stack: Stack, run: str, step: str) -> list[str]:
-    wanted = {"STEP_START", "STEP_UP_FOR_RETRY", "STEP_RESTARTED", "STEP_FAILURE", "STEP_SUCCESS"}
-    found = [event for event in stack.events(run) if event.get("stepKey") == step]
-    return [event["eventType"] for event in found if event.get("eventType") in wanted]
-
-
-def begun(stack: Stack, run: str, seconds: float = 60) -> str:
-    """Wait until the second op is at work; gives its container."""
-    wait_for("the second op", seconds, lambda: "second begins" in notes(stack, run))
-    return stack.step_container(run, "second")
-
-
-DONE = ["first begins", "first ends", "second begins", "second ends", "third begins", "third ends"]
 
 
 def test_three_ops_run_in_three_containers_with_the_limits_they_ask_for(probe: Stack) -> None:
@@ -152,21 +125,6 @@ def test_a_run_that_never_came_up_fails_with_the_reason(probe: Stack) -> None:
     assert notes(probe, again[0]["runId"]) == DONE
 
 
-@pytest.mark.parametrize("service", ["daemon", "probe"])
-def test_a_run_goes_on_while_what_launched_it_is_away(probe: Stack, service: str) -> None:
-    """Daemon and code server are killed under a run; both come back by themselves, and the next run is as any other."""
-    run = probe.launch("three", "probe", second={"seconds": 8})
-    begun(probe, run)
-    probe.crash(service)
-    assert probe.finished(run) == "SUCCESS", failures(probe, run)
-    assert notes(probe, run) == DONE, "nothing was done twice"
-    wait_for("every service healthy", 60, probe.healthy)
-    wait_for("the code location", 60, lambda: probe.loaded("probe"))
-    after = probe.launch("three", "probe")
-    assert probe.finished(after) == "SUCCESS", failures(probe, after)
-    assert notes(probe, after) == DONE
-
-
 def test_a_database_that_is_killed_costs_nothing_but_time(probe: Stack) -> None:
     run = probe.launch("three", "probe", second={"seconds": 8})
     begun(probe, run)
@@ -182,53 +140,3 @@ def test_a_database_that_is_killed_costs_nothing_but_time(probe: Stack) -> None:
     done = [line for each in family for line in notes(probe, each["runId"])]
     ended = [line for line in done if line.endswith("ends")]
     assert ended == ["first ends", "second ends", "third ends"], "no op ended twice, none is missing"
-
-
-def asked(stack: Stack, run: str) -> bool:
-    """Whether the webserver reads both of its storages."""
-    try:
-        return bool(stack.runs() and stack.events(run))
-    except AssertionError as error:
-        if "OperationalError" in str(error):
-            return False
-        raise
-
-
-def lineage(stack: Stack, run: str) -> list[dict[str, Any]]:
-    """A run and those that went on with it, once the last one is over."""
-    family = []
-    while True:
-        stack.finished(run, 180)
-        found = {each["runId"]: each for each in stack.runs()}
-        family.append(found[run])
-        if found[run]["status"] == "SUCCESS":
-            return family
-        children = [
-            each["runId"] for each in found.values() if {"key": "dagster/parent_run_id", "value": run} in each["tags"]
-        ]
-        if not children:
-            return family
-        (run,) = children
-
-
-def test_ten_runs_wait_their_turn(probe: Stack) -> None:
-    """At most four runs at once, and of the op with a pool at most one."""
-    began = time.monotonic()
-    launched = [probe.launch("queued", "probe") for _ in range(10)]
-    most = 0
-
-    def over() -> bool:
-        nonlocal most
-        statuses = [each["status"] for each in probe.runs() if each["runId"] in launched]
-        most = max(most, sum(status in {"STARTING", "STARTED"} for status in statuses))
-        assert not {"FAILURE", "CANCELED"} & set(statuses)
-        return statuses == ["SUCCESS"] * 10
-
-    wait_for("the end of ten runs", 240, over)
-    probe.figures["ten runs queued at once, to the end of the last"] = f"{time.monotonic() - began:.1f} s"
-    assert 1 < most <= MOST_RUNS
-    said = docker("exec", probe.container("code"), "cat", "/data/landing/probe/alone.txt")
-    lines = [line.split() for line in said.splitlines()]
-    times = sorted((float(first), float(last)) for run, first, last in lines if run in launched)
-    assert len(times) == 10
-    assert all(last <= after for (_, last), (after, _) in pairwise(times)), "one at a time"
