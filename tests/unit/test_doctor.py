@@ -175,7 +175,7 @@ def test_a_docker_that_is_a_damaged_file(path: Path) -> None:
     assert engine.check_engine().status == "fail"
 
 
-@pytest.mark.parametrize(("version", "status"), [("20.10.7", "warn"), ("24.0.0", "ok"), ("26.1.5+dfsg1", "ok")])
+@pytest.mark.parametrize(("version", "status"), [("24.0.7", "warn"), ("25.0.0", "ok"), ("26.1.5+dfsg1", "ok")])
 def test_the_age_of_the_engine(path: Path, version: str, status: str) -> None:
     program(path, "docker", f"echo '{versions(version)}'")
     assert engine.check_engine().status == status

@@ -22,7 +22,7 @@ from dagster_project.operations.doctor.machine import GB, UI_PORT, check_port
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
-LEAST_ENGINE = 24
+LEAST_ENGINE = 25
 LEAST_COMPOSE = (2, 20)
 LEAST_MEMORY = 4 * GB
 LEAST_DISK = 10 * GB
