@@ -18,13 +18,16 @@ MAX_OVERFLOW = 5
 
 def keep_connections(instance: DagsterInstance) -> None:
     """Keep one open connection each to the run storage and the event log; further ones close after use."""
+    from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
     from sqlalchemy import event
 
     for storage in (instance.run_storage, instance.event_log_storage):
+        if not isinstance(storage, PostgresRunStorage | PostgresEventLogStorage):
+            continue  # a debug run keeps its events in memory
         storage.optimize_for_webserver(
             statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=RECYCLE_SECONDS, max_overflow=MAX_OVERFLOW
         )
-        event.listen(storage._engine, "checkout", _alive)  # type: ignore[union-attr]
+        event.listen(storage._engine, "checkout", _alive)
 
 
 def _alive(connection: Any, _record: Any, _proxy: Any) -> None:

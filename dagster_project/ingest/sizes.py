@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]i?)?[bB]?\s*$")
+SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]i?)?[bB]?\s*$", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
 LEAST_MEMORY = 256 * 2**20
 """Below this a step dies while it imports."""

@@ -155,6 +155,9 @@ ComputeClass = Literal["small", "medium", "large", "gpu"]
 class StepCompute(CardModel):
     """What one step gets: the name of a compute class, or a mapping that starts from a class and says what differs."""
 
+    # Written as it is read: a card goes from process to process as JSON.
+    model_config = ConfigDict(serialize_by_alias=True)
+
     class_: ComputeClass = Field(default="small", alias="class")
     """The class whose numbers hold where nothing else is said."""
     cpu: float | None = Field(default=None, gt=0, allow_inf_nan=False)
