@@ -28,6 +28,7 @@ SUBCOMMANDS = {
     "launch": "dagster_project.cli.launch:launch",
     "backup": "dagster_project.cli.backup:backup",
     "restore": "dagster_project.cli.backup:restore",
+    "retention": "dagster_project.cli.retention:retention",
     "doctor": "dagster_project.cli.doctor:doctor",
     "alert": "dagster_project.cli.alert:alert",
 }

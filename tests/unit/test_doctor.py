@@ -113,16 +113,18 @@ def listener() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_a_port_that_another_program_has(listener: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_another_program_has(path: Path, listener: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     port = listener.server_port
     monkeypatch.setattr(Answering, "body", b"another program's page")
     assert trouble(machine.check_port(port, "UI", "take another"), "taken", "take another")
     assert trouble(engine.check_published_port({"BINDERY_PORT": str(port)}), str(port), "BINDERY_PORT=3001")
+    program(path, "docker", f'[ "$1 $5" = "ps publish={port}" ] && echo bindery')
+    assert engine.check_published_port({"BINDERY_PORT": str(port)}).said == f"{port}: the project bindery publishes it"
     monkeypatch.setattr(Answering, "body", b'{"dagster_webserver_version": "1.13.27"}')
     assert machine.check_port(port, "UI", "").said == "a Dagster UI answers there"
     monkeypatch.setattr(Answering, "status", 401)
     assert machine.check_port(port, "UI", "x").status == "fail", "any login is not ours"
-    monkeypatch.setattr(Answering, "headers_sent", {"X-Frame-Options": "DENY"})
+    monkeypatch.setattr(Answering, "headers_sent", {"WWW-Authenticate": 'Basic realm="restricted"'})
     assert machine.check_port(port, "UI", "").said == "the platform's login answers there"
 
 

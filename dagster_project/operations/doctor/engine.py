@@ -211,13 +211,19 @@ def check_published_port(variables: Mapping[str, str]) -> Finding:
     bind = variables.get("BINDERY_BIND") or "127.0.0.1"
     fix = "end that program, or choose another port: BINDERY_PORT=3001 in .env"
     found = check_port(int(text), "platform's UI", fix, bind)
+    if found.status != "ok" and (project := publisher(text)):
+        return ok("published port", f"{text}: the project {project} publishes it")
     # The engine opens it, as root: what this user may is no matter.
-    said = "for the platform's UI" if "needs more rights" in found.said else ""
-    return (
-        ok("published port", f"{text}, {said}")
-        if said
-        else replace(found, check="published port", said=f"{text}: {found.said}")
-    )
+    if "needs more rights" in found.said:
+        return ok("published port", f"{text}, for the platform's UI")
+    return replace(found, check="published port", said=f"{text}: {found.said}")
+
+
+def publisher(port: str) -> str:
+    """Give the compose project of ours whose container publishes a port, or nothing."""
+    filters = ("--filter", "label=bindery.project", "--filter", f"publish={port}")
+    said = ask("docker", "ps", *filters, "--format", '{{.Label "bindery.project"}}')
+    return said.out.splitlines()[0] if said is not None and said.code == 0 and said.out else ""
 
 
 def check_drop_folder(folder: Path) -> Finding:

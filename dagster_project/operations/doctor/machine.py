@@ -135,8 +135,8 @@ def _answers_as_ours(host: str, port: int) -> str | None:
         body = answer.read(10_000)
         if answer.status == 200 and b"dagster_webserver_version" in body:
             return "a Dagster UI"
-        # What our proxy says to whoever brings no login, and nobody else's default page does.
-        if answer.status == 401 and answer.getheader("X-Frame-Options") == "DENY":
+        # What Caddy, the platform's proxy, says to whoever brings no login.
+        if answer.status == 401 and 'realm="restricted"' in (answer.getheader("WWW-Authenticate") or ""):
             return "the platform's login"
     except (OSError, http.client.HTTPException):
         return None
