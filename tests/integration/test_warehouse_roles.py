@@ -96,7 +96,10 @@ def test_every_role_may_do_its_work_and_nothing_else(opened: dict[str, psycopg.C
 BOOKKEEPING: dict[str, dict[Role, set[str]]] = {
     **{
         f"bindery.{name}": {"loader": {"select", "delete"}}
-        for name in ("batches", "landed", "load_batches", "state", "columns", "purge_queue")
+        for name in (
+            *("batches", "landed", "load_batches", "state", "columns", "purge_queue"),
+            *("alerts", "alert_deliveries"),
+        )
     },
     "bindery.loads": {"loader": {"select", "delete"}, "transformer": {"select"}, "reader": {"select"}},
     "bindery.load_streams": {"loader": {"select", "delete"}, "transformer": {"select"}, "reader": {"select"}},

@@ -1,4 +1,4 @@
-"""What an alert is."""
+"""What an alert is: its kind, the key that two of the same share, and its words."""
 
 from __future__ import annotations
 
