@@ -190,6 +190,10 @@ sign: ## sign both pushed images with COSIGN_PRIVATE_KEY (cosign, as in CI), eac
 test-gitlab: install-dev ## the pipeline's structure and scripts, and its jobs in a local runner (BINDERY_GITLAB_CI_LOCAL)
 	@.venv/bin/python -m tests.gitlab.run
 
+.PHONY: soak-gitlab
+soak-gitlab: install-dev ## the pipeline's long jobs: a stack whose tables are compared, signatures, a server
+	@BINDERY_TEST_SOAK=1 .venv/bin/python -m tests.gitlab.run tests/gitlab/test_soak_jobs.py
+
 .PHONY: test-docker
 test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it (BROWSER=1: and its UI)
 	@$(if $(BROWSER),$(INSTALL) --quiet --with dev --with browser && BINDERY_TEST_BROWSER=1) .venv/bin/python -m tests.docker.run

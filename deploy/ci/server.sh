@@ -13,6 +13,9 @@ keep=${KEEP_RELEASES:-5}
 patience=${HEALTHY_SECONDS:-180}
 : "${path:?usage: server.sh deploy PATH TAG REGISTRY DIGEST DIGEST, or rollback PATH [TAG]}"
 cd "$path"
+[ -f .env ] || : >.env
+# The name that begins every volume: the server's own to choose, and never a release's.
+COMPOSE_PROJECT_NAME=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' .env | tail -n 1)
 export COMPOSE_PROJECT_NAME="${COMPOSE_PROJECT_NAME:-bindery}"
 
 # Two pipelines at once would mix their releases.
@@ -24,7 +27,6 @@ compose() {
   release=$1
   shift
   registry=$(cat "releases/$release/registry")
-  [ -f .env ] || : >.env
   BINDERY_REGISTRY=$registry BINDERY_TAG=$release BINDERY_COMMIT=$release BINDERY_PULL_POLICY=never \
     BINDERY_DROP_FOLDER=${BINDERY_DROP_FOLDER:-$path/drop} \
     docker compose --env-file .env --project-directory "releases/$release" --file "releases/$release/docker-compose.yml" "$@"

@@ -12,6 +12,9 @@ import pytest
 from tests.docker.stack import docker
 from tests.gitlab.runner import Registry, Runner
 
+collect_ignore: list[str] = []
+if not os.environ.get("BINDERY_TEST_SOAK"):
+    collect_ignore += ["test_soak_jobs.py"]  # minutes each: `make soak-gitlab`
 INSIDE = "tests/contract tests/unit/test_types.py tests/unit/test_parse_csv.py tests/integration/test_load_merge.py"
 """A part of what CI tests inside the image: rows from bytes to tables."""
 

@@ -106,6 +106,13 @@ def test_a_release_is_pulled_by_digest_and_started_under_its_tag(server: Server)
     assert (server.path / "drop" / "ratings").is_dir()
 
 
+def test_the_server_chooses_the_name_of_its_volumes(server: Server) -> None:
+    (server.path / ".env").write_text("BINDERY_PORT=3001\nCOMPOSE_PROJECT_NAME=shelf\n")
+    assert server.deploy("v1.0.0").returncode == 0
+    (looked,) = {call for call in server.calls() if call.startswith("docker ps")}
+    assert "label=com.docker.compose.project=shelf" in looked
+
+
 def test_a_release_that_does_not_get_well_is_taken_back(server: Server) -> None:
     server.deploy("v1.0.0")
     (server.folder / "ps-v1.1.0").write_text("code running Up 1 second (unhealthy)\n")
@@ -176,7 +183,8 @@ def test_a_deploy_verifies_first_and_hands_on_what_was_signed(place: Place) -> N
     assert len(verified) == 2
     assert max(verified) < min(asked)
     assert calls[-1].endswith(
-        "sh /srv/bindery/releases/v1.0.0/deploy/ci/server.sh deploy /srv/bindery v1.0.0 registry.example/team/ "
+        "HEALTHY_SECONDS=180 KEEP_RELEASES=5 sh /srv/bindery/releases/v1.0.0/deploy/ci/server.sh "
+        "deploy /srv/bindery v1.0.0 registry.example/team/ "
         f"{DIGESTS['dagster']} {DIGESTS['dbt']}"
     )
     assert all("StrictHostKeyChecking=yes" in calls[number] for number in asked)
@@ -198,7 +206,7 @@ def test_a_rollback_asks_the_release_that_runs(place: Place) -> None:
     place.program("ssh", "")
     assert deploy(place, "", action="rollback").returncode == 0
     (call,) = place.calls()
-    assert call.endswith("sh /srv/bindery/current/deploy/ci/server.sh rollback /srv/bindery ")
+    assert call.endswith("KEEP_RELEASES=5 sh /srv/bindery/current/deploy/ci/server.sh rollback /srv/bindery ")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +217,7 @@ def test_a_rollback_asks_the_release_that_runs(place: Place) -> None:
         ("v1.0.0", {"DEPLOY_PATH": "/srv/$(reboot)"}, "a plain absolute path"),
         ("v1.0.0", {"DEPLOY_PATH": "srv"}, "a plain absolute path"),
         ("v1.0.0", {"DEPLOY_HOST": ""}, "DEPLOY_HOST: is not set"),
+        ("v1.0.0", {"HEALTHY_SECONDS": "1; reboot"}, "are numbers"),
     ],
 )
 def test_nothing_but_a_tag_and_a_path_reaches_the_servers_shell(
