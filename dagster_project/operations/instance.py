@@ -109,11 +109,20 @@ def write_private(path: Path, text: str) -> None:
 
 
 def exported(settings: Settings) -> dict[str, str]:
-    """Give settings that were passed as arguments as environment variables, so that child processes have them too."""
+    """Give settings that were passed as arguments as environment variables, so that child processes have them too.
+
+    Secrets are left out: children read them where this process did.
+    """
+    from pydantic import SecretStr
+
     from dagster_project.settings import PREFIX
 
     values = {name: getattr(settings, name) for name in settings.model_fields_set - NOT_EXPORTED}
-    return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+    return {
+        PREFIX + name.upper(): str(value)
+        for name, value in values.items()
+        if value is not None and not isinstance(value, SecretStr)
+    }
 
 
 @contextlib.contextmanager

@@ -41,3 +41,4 @@ for part in dagster:dagster warehouse:bindery; do
 done
 bindery --step finish </dev/null
 echo "restored"
+if [ -z "$running" ]; then echo "now start the platform: make up"; fi

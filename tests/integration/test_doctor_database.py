@@ -44,6 +44,11 @@ def test_a_server_that_is_as_it_should_be(settings: Settings) -> None:
     assert [each.check for each in found] == ["database", "pgvector"]
 
 
+def test_inside_a_container_no_administrator_is_needed(settings: Settings) -> None:
+    inside = settings.model_copy(update={"environment": "docker"})
+    assert [each.status for each in check_database(inside)] == ["ok", "ok"]
+
+
 def test_a_server_that_is_away(settings: Settings) -> None:
     (found,) = check_database(at(settings, url="postgresql://me:x@127.0.0.1:1/postgres"))
     assert found.status == "fail"

@@ -39,3 +39,12 @@ def test_a_connection_is_the_loaders_to_the_database_of_the_run(tmp_path: Path) 
     settings = Settings(data_dir=tmp_path, database_url="postgresql://admin@127.0.0.1:9/first")
     with pytest.raises(WarehouseUnavailableError, match="bindery_loader"):
         engine_runtime(settings, database="scratch").connect()
+
+
+def test_secrets_are_not_handed_to_children_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dagster_project.operations.instance import exported
+
+    monkeypatch.setenv("BINDERY_ALERT_URLS", "json://127.0.0.1/hook")
+    values = exported(Settings(sample_scale=2, database_url="postgresql://me@localhost/x"))
+    assert values["BINDERY_SAMPLE_SCALE"] == "2.0"
+    assert not {"BINDERY_ALERT_URLS", "BINDERY_DATABASE_URL"} & values.keys()

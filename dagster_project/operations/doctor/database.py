@@ -62,7 +62,7 @@ def check_programs(settings: Settings) -> Finding:
 def check_server(settings: Settings) -> list[Finding]:
     """Connect as the login that administers the server, and ask it for version and pgvector."""
     from dagster_project.settings import SettingsError
-    from dagster_project.warehouse.connection import WarehouseError, connect_admin
+    from dagster_project.warehouse.connection import WarehouseError, connect, connect_admin
 
     own = settings.database_url is None
     fix = (
@@ -71,7 +71,9 @@ def check_server(settings: Settings) -> list[Finding]:
         else ("check host, port, login and password in BINDERY_DATABASE_URL, and whether a firewall stands between")
     )
     try:
-        with connect_admin(settings) as connection:
+        # The administrator's login isn't in the platform's containers.
+        inside = settings.environment == "docker"
+        with connect(settings, "reader", autocommit=True) if inside else connect_admin(settings) as connection:
             where = f"{connection.info.host}:{connection.info.port}"
             version = connection.info.server_version // 10000
             row = connection.execute(
@@ -82,7 +84,8 @@ def check_server(settings: Settings) -> list[Finding]:
             ).fetchone()
     except (WarehouseError, SettingsError) as error:
         return [fail("database", str(error), fix)]
-    return judge(settings, where, version, str(row[0]) if row else None, rights is not None and bool(rights[0]))
+    may_make = inside or (rights is not None and bool(rights[0]))
+    return judge(settings, where, version, str(row[0]) if row else None, may_make)
 
 
 def judge(settings: Settings, where: str, version: int, vector: str | None, may_make: bool) -> list[Finding]:
