@@ -32,10 +32,13 @@ def report_usage(arguments: list[str]) -> None:
     from dagster import DagsterInstance, MetadataValue
     from dagster._core.events import EngineEventData
 
+    from dagster_project.settings import get_settings
+
     args = decode(arguments[-1])
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    # The children's value is that of the largest one; beside this process, dbt is the only large one there is.
-    peak = (own.ru_maxrss + children.ru_maxrss) * _KIB
+    # The children's value is that of the largest one, and never less than this process had when it forked. So it counts
+    # where a large program is started: in the image of dbt, and nowhere else.
+    peak = (own.ru_maxrss + (children.ru_maxrss if get_settings().dbt_executable else 0)) * _KIB
     seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     keys = args.step_keys_to_execute or []
     with DagsterInstance.from_ref(args.instance_ref) if args.instance_ref else DagsterInstance.get() as instance:
