@@ -61,7 +61,7 @@ type: install-dev ## mypy --strict
 
 .PHONY: soak
 soak: install-dev ## the long matrices that make test leaves out
-	@.venv/bin/pytest tests/soak
+	@.venv/bin/pytest tests/soak && .venv/bin/pytest -m soak tests/unit tests/integration
 
 .PHONY: soak-docker
 soak-docker: install-dev ## the long tests that need a Docker engine: services killed under runs, ten runs at once

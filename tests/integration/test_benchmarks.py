@@ -29,6 +29,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks", *TINY, *arguments]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in LONG])
 def test_a_program_measures_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measures_what_it_says(name, tmp_path, monkeypatch)

@@ -131,7 +131,7 @@ def test_a_server_that_is_just_ending_is_followed_by_a_new_one(made: Settings) -
     assert works(again)
 
 
-@pytest.mark.parametrize("torn", ["", "12", "garbage\n"])
+@pytest.mark.parametrize("torn", ["", *(pytest.param(text, marks=pytest.mark.soak) for text in ("12", "garbage\n"))])
 def test_a_torn_pid_file(made: Settings, torn: str) -> None:
     info = embedded.start(made, durable=False)
     kill_server(info.pid)

@@ -198,10 +198,13 @@ def undisturbed(world: World, source: Source, tmp_path: Path) -> dict[str, Any]:
     return dict(_undisturbed[source.name])
 
 
+LONG = pytest.mark.soak
 PAIRS = [
     *(("files", stage) for stage in STAGES),
-    *(("api", stage) for stage in ("fetch", *STAGES)),
-    *(("everything", stage) for stage in ("fetch", *STAGES[:-1])),
+    *(("api", stage) for stage in ("fetch", "landed")),
+    *(("everything", stage) for stage in ("fetch", "merge")),
+    *(pytest.param("api", stage, marks=LONG) for stage in STAGES if stage != "landed"),
+    *(pytest.param("everything", stage, marks=LONG) for stage in STAGES[:-1] if stage != "merge"),
 ]
 
 
@@ -219,7 +222,15 @@ def test_a_run_killed_at_a_stage_is_made_whole_by_the_next(
     assert content(world, source) == want
 
 
-@pytest.mark.parametrize(("source", "seed"), [("files", 11), ("api", 12), ("everything", 13)], indirect=["source"])
+@pytest.mark.parametrize(
+    ("source", "seed"),
+    [
+        pytest.param("files", 11, marks=LONG),
+        pytest.param("api", 12, marks=LONG),
+        ("everything", 13),
+    ],
+    indirect=["source"],
+)
 def test_a_run_killed_again_and_again_is_made_whole_at_last(
     world: World, source: Source, seed: int, tmp_path: Path
 ) -> None:
@@ -239,7 +250,11 @@ def test_a_run_killed_again_and_again_is_made_whole_at_last(
 
 @pytest.mark.parametrize("source", ["files"], indirect=True)
 @pytest.mark.parametrize(
-    ("stage", "times"), [("after_commit", 0), ("after_commit", 1), ("parse", 2), ("merge", 3), ("before_commit", 2)]
+    ("stage", "times"),
+    [
+        *(("after_commit", 0), ("merge", 3)),
+        *(pytest.param(*at, marks=LONG) for at in (("after_commit", 1), ("parse", 2), ("before_commit", 2))),
+    ],
 )
 def test_a_backfill_killed_between_its_loads_is_made_whole_by_the_next(
     world: World, source: Source, stage: str, times: int, tmp_path: Path

@@ -97,7 +97,7 @@ def test_a_broken_source_stops_only_its_own_models(place: Installation) -> None:
     LOADED.update(place.rows("select source, max(load_id) from bindery.loads group by source"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_run_ends_soon_and_says_so(place: Installation, number: signal.Signals, tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = place.start("run", log=log, REVISION="2")

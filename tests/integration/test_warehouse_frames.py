@@ -21,7 +21,7 @@ from dagster_project.warehouse.frames import FrameError, Warehouse
 
 UTC = dt.UTC
 many = hypothesis_settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
