@@ -51,6 +51,8 @@ def backup(file: Path, landing: bool, frames: bool) -> None:
     """
     from dagster_project.operations.backup.make import make, pack
 
+    if (str(file) == "-") != frames:
+        raise click.UsageError("name a file")
     settings = ready()
     if frames:
         manifest = pack(settings, sys.stdin.buffer, sys.stdout.buffer, landing=landing)
@@ -74,6 +76,8 @@ def restore(file: Path, replace: bool, check: bool, landing: bool, step: str | N
     from dagster_project.operations.backup.archive import verify
     from dagster_project.operations.backup.restore import restore as bring
 
+    if step is None and str(file) == "-":
+        raise click.UsageError("name a file: a backup is read several times")
     if check:
         with file.open("rb") as source:
             manifest = verify(source)
@@ -89,6 +93,7 @@ def restore(file: Path, replace: bool, check: bool, landing: bool, step: str | N
 
 def run_step(settings: Settings, step: str, *, replace: bool) -> None:
     """Make one step of a restore into a database in a container."""
+    from dagster_project.operations.backup import BackupError
     from dagster_project.operations.backup import restore as steps
     from dagster_project.operations.backup.archive import dump_of
 
@@ -104,6 +109,9 @@ def run_step(settings: Settings, step: str, *, replace: bool) -> None:
     elif step == "finish":
         steps.finish(settings)
     else:
-        for block in dump_of(source, step):
-            sys.stdout.buffer.write(block)
-        sys.stdout.buffer.flush()
+        try:
+            for block in dump_of(source, step):
+                sys.stdout.buffer.write(block)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise BackupError("the database took no more: pg_restore has said why") from None

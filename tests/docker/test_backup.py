@@ -44,6 +44,13 @@ def quiet(stack: Stack) -> None:
     wait_for("quiet", 240, lambda: stack.runs() and all(run["status"] in FINISHED for run in stack.runs()), 1)
 
 
+def code_is_loaded(stack: Stack) -> bool:
+    query = """query { workspaceOrError { ... on Workspace { locationEntries {
+      name locationOrLoadError { __typename } } } } }"""
+    entries = stack.graphql(query)["workspaceOrError"]["locationEntries"]
+    return {"name": "bindery", "locationOrLoadError": {"__typename": "RepositoryLocation"}} in entries
+
+
 @pytest.fixture(scope="module")
 def backup(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory, figures: dict[str, str]
@@ -128,5 +135,6 @@ def test_the_running_platform_is_put_back_and_goes_on(stack: Stack, backup: tupl
     assert {table: now[table] for table in kept} == kept
     wait_for("every service healthy", 120, stack.healthy)
     wait_for("the UI answers", 60, stack.answers)
+    wait_for("the code location", 90, lambda: code_is_loaded(stack))
     quiet(stack)
     assert stack.finished(stack.launch("pipeline"), 240) == "SUCCESS"

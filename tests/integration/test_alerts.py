@@ -20,8 +20,10 @@ from dagster._core.definitions.run_request import InstigatorType, SkipReason
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster_shared.error import SerializableErrorInfo
 
+from dagster_project.execution.storage import keep_connections
 from dagster_project.operations.alerts import Alert, sinks, store
 from dagster_project.operations.alerts.deliver import deliver
+from dagster_project.operations.alerts.runs import Cursor, finished_runs
 from dagster_project.operations.alerts.sensor import NAME, alerts
 from dagster_project.operations.instance import storage_url
 from dagster_project.settings import Settings, get_settings
@@ -88,6 +90,7 @@ def storage(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PGPASSFILE", str(home / "pgpass"))
         with dg.DagsterInstance.from_config(str(home)) as made:
+            keep_connections(made)
             yield made
     admin.execute(f"drop database {name} with (force)")
 
@@ -384,6 +387,17 @@ def test_an_old_run_that_gets_a_tag_is_not_told_again(
     instance.add_run_tags(failed, {"seen": "yes"})
     watch.look()
     assert warehouse.execute("select over_at is not null from bindery.alerts").fetchall() == [(True,)]
+
+
+def test_a_run_whose_end_is_seen_late_is_taken_once(instance: dg.DagsterInstance) -> None:
+    failed = run(instance, good=False)
+    ahead = Cursor(datetime.now(UTC) + timedelta(seconds=60))  # another process's clock, or a slower commit
+    found, cursor = finished_runs(instance, ahead, set)
+    assert list(found.raised) == ["run:nightly"]
+    assert failed in found.raised["run:nightly"].body
+    found, cursor = finished_runs(instance, Cursor.read(cursor.write(), datetime.now(UTC)), set)
+    assert not found.raised
+    assert not finished_runs(instance, Cursor(datetime.now(UTC) + timedelta(minutes=10)), set)[0].raised
 
 
 def test_failed_assets_are_over_when_their_steps_succeed(

@@ -198,3 +198,14 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="no folder"), new_file(tmp_path / "none" / "x"):
         pass
     assert target.read_bytes() == b"whole"
+
+
+def test_a_disk_that_is_full_is_said_in_words(tmp_path: Path) -> None:
+    def full() -> None:
+        with new_file(tmp_path / "backup.tar") as out:
+            out.write(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(BackupError, match=r"can't be written: .*No space left"):
+        full()
+    assert not list(tmp_path.iterdir())

@@ -126,5 +126,7 @@ def new_file(target: Path) -> Iterator[IO[bytes]]:
         os.link(partial, target)
     except FileExistsError:
         raise BackupError(f"{target} is there already: choose another name, or delete it") from None
+    except OSError as error:
+        raise BackupError(f"{target} can't be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -158,8 +158,16 @@ def prepare(settings: Settings) -> None:
 
 
 def bring_landing(settings: Settings, source: IO[bytes]) -> Landing:
-    """Write the landed objects of a backup that aren't there."""
-    return put_landing(source, landing_folder(settings))
+    """Write the landed objects of a backup that aren't there.
+
+    Raises:
+        BackupError: The landing can't be written.
+    """
+    root = landing_folder(settings)
+    try:
+        return put_landing(source, root)
+    except OSError as error:
+        raise BackupError(f"landed objects can't be written below {root}: {error}") from error
 
 
 def finish(settings: Settings) -> None:
