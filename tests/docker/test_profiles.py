@@ -45,6 +45,8 @@ class Browser:
 def gui(stack: Stack) -> Iterator[Stack]:
     stack.compose("--profile", "tools", "up", "-d", "--build", "--no-deps", "gui")
     wait_for("the GUI", 60, lambda: stack.services()["gui"]["Health"] == "healthy")
+    there = "select 1 where to_regclass('marts.dim_books') is not null and to_regclass('marts.fct_ratings') is not null"
+    wait_for("the first run's tables", 400, lambda: stack.rows(there), 1)
     yield stack
     stack.compose("--profile", "tools", "rm", "-sf", "gui")
 
