@@ -5,6 +5,7 @@ Named in deploy/instance/docker/dagster.yaml; the daemon launches with it, the w
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from dagster_docker.docker_run_launcher import DOCKER_CONTAINER_ID_TAG
 from dagster_project.execution.docker import containers
 from dagster_project.settings import child_environment, get_settings
 
-STOP_SECONDS = 5
+STOP_SECONDS = 3
 """Between asking a run to end and ending it; its worker passes the word to the steps within this."""
 
 
@@ -60,12 +61,23 @@ class RunLauncher(DockerRunLauncher):
         try:
             container = self._client().containers.get(run.tags.get(DOCKER_CONTAINER_ID_TAG, "unknown"))
             container.stop(timeout=STOP_SECONDS)
+            said = f"Its worker didn't end it within {STOP_SECONDS} s, so its containers were ended."
         except docker.errors.NotFound:
-            self._instance.report_engine_event(
-                "Its container is gone: there is nothing to end.", dagster_run=run, cls=self.__class__
-            )
-            self._instance.report_run_canceled(run)
+            said = "Its container is gone."
+        left = self._instance.get_run_by_id(run_id)
+        if left is not None and not left.is_finished:
+            self._end_steps(run_id)
+            self._instance.report_engine_event(said, dagster_run=left, cls=self.__class__)
+            self._instance.report_run_canceled(left)
         return True
+
+    def _end_steps(self, run_id: str) -> None:
+        # What a worker does that has the time for it; the supervisor would do it at its next look.
+        place = containers.Place.of(get_settings())
+        wanted = [f"{containers.PROJECT}={place.project}", f"{containers.RUN}={run_id}", f"{containers.KIND}=step"]
+        for container in self._client().containers.list(filters={"label": wanted}):
+            with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):  # it has ended by itself
+                container.kill()
 
     def _client(self) -> docker.DockerClient:
         return docker.DockerClient.from_env()

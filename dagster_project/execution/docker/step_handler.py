@@ -26,7 +26,7 @@ REPORTS_WITHIN = 10.0
 """Seconds after the end of a container within which its last events are in the event log."""
 MEASURED_EVERY = 5.0
 """Seconds between two looks at a step's memory."""
-ENDS_WITHIN = 3.0
+ENDS_WITHIN = 2.0
 """Seconds between asking a step to end and ending it."""
 
 
