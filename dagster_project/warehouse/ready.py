@@ -22,11 +22,25 @@ def ensure_ready(settings: Settings) -> None:
         from dagster_project import embedded
 
         embedded.start(settings)
+    elif not may_prepare(settings):
+        return
     done, version = _state(settings)
     if not done:
         bootstrap(settings)
     if not done or version != head():
         migrate(settings)
+
+
+def may_prepare(settings: Settings) -> bool:
+    """Tell whether the database URL names a login at all.
+
+    In the platform's containers it doesn't: services, runs and steps have their roles' passwords and no more, and the
+    service `migrate` has prepared everything before they started.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    url = settings.admin_dsn().get_secret_value()
+    return settings.environment != "docker" or bool(conninfo_to_dict(url).get("user"))
 
 
 def _state(settings: Settings) -> tuple[bool, str | None]:

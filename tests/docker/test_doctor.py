@@ -57,6 +57,13 @@ def test_limits_come_from_what_steps_used(stack: Stack) -> None:
     assert "max peak" in shown
 
 
+def test_commands_that_look_work_inside_a_container(stack: Stack) -> None:
+    for words in (("loads",), ("alert", "list"), ("quarantine",), ("landing", "show"), ("retention", "--dry-run")):
+        assert "error" not in stack.compose("exec", "-T", "webserver", "bindery", *words)
+    inside = stack.compose("exec", "-T", "webserver", "bindery", "doctor", "--json")
+    assert [each for each in map(json.loads, inside.splitlines()) if each["status"] == "fail"] == []
+
+
 @pytest.fixture
 def sink(stack: Stack) -> Iterator[str]:
     """A web server that prints what is posted to it, in the platform's network."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -342,3 +343,23 @@ def test_being_ready_does_not_import_alembic(settings: Settings) -> None:
     bootstrap.prepare_database(settings, settings.database_name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inside_a_container_nothing_is_prepared_and_everything_is_usable(settings: Settings, tmp_path: Path) -> None:
+    assert settings.database_url is not None
+    where = urlsplit(settings.database_url.get_secret_value())
+    for path in settings.secrets_path.iterdir():
+        if "owner" not in path.name:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    given: dict[str, Any] = {
+        "database_url": f"postgresql://{where.hostname}:{where.port}/postgres",
+        "database_name": settings.database_name,
+        "secrets_dir": tmp_path,
+        "data_dir": settings.data_dir,
+    }
+    inside = Settings(**given, environment="docker")
+    warehouse.ensure_ready(inside)
+    with warehouse.connect(inside, "loader") as connection:
+        connection.execute("select from bindery.loads")
+    with pytest.raises(WarehouseError):
+        warehouse.ensure_ready(Settings(**given, environment="test"))

@@ -361,6 +361,17 @@ def test_a_laptop_without_docker_is_well(path: Path, tmp_path: Path) -> None:
     assert all(each.fix for each in for_docker if each.status != "ok")
 
 
+def test_inside_a_container_docker_is_not_looked_for(path: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, landing_url=str(tmp_path / "landing"), environment="docker")
+
+    def checks(docker_wanted: bool) -> set[str]:
+        found = examine.examine(settings, variables={}, dotenv=tmp_path / ".env", cards={}, docker_wanted=docker_wanted)
+        return {each.check for each in found}
+
+    assert not {"docker", "compose", "socket"} & checks(docker_wanted=False)
+    assert {"docker"} == {"docker", "compose", "socket"} & checks(docker_wanted=True)
+
+
 def test_a_card_with_mistakes_is_a_failure(path: Path, tmp_path: Path) -> None:
     found = examine.examine(
         Settings(data_dir=tmp_path), variables={}, dotenv=tmp_path / ".env", cards={}, mistakes=["defs.yaml:3: bad"]

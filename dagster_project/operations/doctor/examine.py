@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster_project.operations.doctor import database, engine, machine, secrecy
-from dagster_project.operations.doctor.finding import Finding, fail, softened
+from dagster_project.operations.doctor.finding import Finding, fail, softened, warn
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -35,11 +35,13 @@ def examine(
         mistakes: What is wrong with cards that can't be read.
         docker_wanted: Whether trouble with Docker is a failure. Without, it is only mentioned.
     """
+    # In a container only the volumes in it may be written.
+    data = Path(settings.landing_root) if settings.environment == "docker" else settings.data_dir
     checks: list[Callable[[], Finding | list[Finding]]] = [
         machine.check_python,
         lambda: machine.check_dbt(settings),
-        lambda: machine.check_writable(settings.data_dir),
-        lambda: machine.check_disk(settings.data_dir),
+        lambda: machine.check_writable(data),
+        lambda: machine.check_disk(data),
         machine.check_memory,
         lambda: machine.check_ports(settings),
         lambda: database.check_database(settings),
@@ -51,6 +53,9 @@ def examine(
         lambda: secrecy.check_alerts(settings),
     ]
     found = [each for check in checks for each in _listed(check())]
+    if settings.environment == "docker":
+        where = warn("docker", "this is inside one of the platform's containers", "`bindery doctor docker` on the host")
+        return [*found, where] if docker_wanted else found
     of_docker = engine.check_docker(settings, variables)
     return [*found, *(of_docker if docker_wanted else softened(of_docker))]
 
