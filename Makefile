@@ -111,6 +111,8 @@ world-stop: install ## stop it
 # The platform in containers; docs/docker.md. Settings are variables or lines of .env: BINDERY_PORT, BINDERY_HOST, ...
 COMPOSE = $(shell tools/up.sh --which 2>/dev/null || echo docker compose)
 PROJECT = $$($(COMPOSE) config --format json | sed -n 's/^  "name": "\(.*\)",$$/\1/p')
+# What is started by profile ends with the rest.
+EVERY := COMPOSE_PROFILES=tools,registry
 # Both images under their full names; TRIVY_IMAGE is the one that CI names.
 IMAGES = $$($(COMPOSE) config --images | grep -E 'bindery/(dagster|dbt):' | sort -u)
 TRIVY_IMAGE ?= $(shell sed -n 's/^  TRIVY_IMAGE: //p' .gitlab-ci.yml)
@@ -123,11 +125,11 @@ up: ## the whole platform in Docker; the UI on localhost:3000 (BINDERY_PORT), lo
 
 .PHONY: down
 down: ## end it; data and secrets stay in volumes
-	@$(COMPOSE) stop daemon supervisor && $(OURS) | xargs -r docker rm --force >/dev/null && $(COMPOSE) down
+	@$(COMPOSE) stop daemon supervisor && $(OURS) | xargs -r docker rm --force >/dev/null && $(EVERY) $(COMPOSE) down
 
 .PHONY: stop-services
 stop-services: ## stop its containers and keep them, with their logs; make up goes on
-	@$(COMPOSE) stop
+	@$(EVERY) $(COMPOSE) stop
 
 .PHONY: ps
 ps: ## its services, and the containers of runs and steps
@@ -207,6 +209,6 @@ clean: ## remove caches and build output; data stays (DATA=delete SURE=yes: the 
 	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs dist
 	@if [ -f .bindery/postgres/location ]; then echo "the database's files are in $$(head -n 1 .bindery/postgres/location)"; fi
-	@if [ "$(DATA) $(SURE)" = "delete yes" ]; then $(OURS) | xargs -r docker rm --force >/dev/null; $(COMPOSE) down --volumes; \
+	@if [ "$(DATA) $(SURE)" = "delete yes" ]; then $(OURS) | xargs -r docker rm --force >/dev/null; $(EVERY) $(COMPOSE) down --volumes; \
 	  elif [ -n "$(DATA)" ]; then echo "would delete the volumes of $(PROJECT): database, landing, secrets, logs. If you mean it: make clean DATA=delete SURE=yes"; exit 2; fi
 	@echo "caches removed. Kept: .bindery and drop (your data), .venv* (make install renews them; rm -r .venv* frees the space)"

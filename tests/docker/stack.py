@@ -123,7 +123,7 @@ class Stack:
         self.compose("stop", "--timeout", "5", "daemon", "supervisor", check=False)
         if left := self.containers(ended=True):
             docker("rm", "-f", *left, check=False)
-        self.compose("down", "-v", "--remove-orphans", "--timeout", "5", check=False)
+        self.compose("--profile", "*", "down", "-v", "--remove-orphans", "--timeout", "5", check=False)
 
     def up(self) -> float:
         """Start it; gives the seconds until every service is healthy."""
