@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -119,6 +120,7 @@ def stack() -> Iterator[Stack]:
         yield made
     finally:
         made.remove()
+        shutil.rmtree(made.folder, ignore_errors=True)
 
 
 class Peak:
