@@ -65,7 +65,7 @@ soak: install-dev ## the long matrices that make test leaves out
 
 .PHONY: soak-docker
 soak-docker: install-dev ## the long tests that need a Docker engine: services killed under runs, ten runs at once
-	@BINDERY_TEST_SOAK=1 .venv/bin/python -m tests.docker.run tests/docker/test_soak_probe.py
+	@BINDERY_TEST_SOAK=1 .venv/bin/python -m tests.docker.run -m "soak or not soak" tests/docker/test_soak_probe.py tests/docker/test_backup.py
 
 .PHONY: bench
 bench: install ## measure loads, starts and runs (JSON=1: as JSON; NAMES="load_rest make_run", REPEAT=5)

@@ -123,6 +123,7 @@ def test_content_is_not_replaced_unasked(fresh: Stack, backup: tuple[Path, dict[
     assert content(fresh) == before
 
 
+@pytest.mark.soak
 def test_the_running_platform_is_put_back_and_goes_on(stack: Stack, backup: tuple[Path, dict[str, Any]]) -> None:
     file, before = backup
     quiet(stack)
