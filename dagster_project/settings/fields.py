@@ -42,7 +42,9 @@ class Fields(BaseSettings):
     )
     drop_dir: Path = Field(default=Path("drop"), description="Folder that people drop files into.")
     landing_url: str | None = Field(
-        default=None, description="Root of the archive of raw bytes. By default `landing` in the data directory."
+        default=None,
+        description="Root of the archive of raw bytes: a folder, or `s3://bucket/prefix`. By default `landing` in the "
+        "data directory.",
     )
     secrets_dir: Path | None = Field(
         default=None,
@@ -162,6 +164,49 @@ class Fields(BaseSettings):
         description='Other sizes for compute classes, as JSON: `{"small": {"cpu": 0.5, "memory": "768MiB"}}`. '
         "Further names make further classes.",
     )
+
+    # AWS
+    uploads_queue_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="SQS queue that tells of new objects in the uploads bucket. None: buckets are only listed.",
+    )
+    uploads_bucket: str | None = Field(default=None, description="Bucket that uploads arrive in.")
+    logs_bucket: str | None = Field(
+        default=None, description="Bucket that takes the output of runs and steps, as the UI shows it. Used on ECS."
+    )
+    secrets_from: str | None = Field(
+        default=None,
+        pattern=r"^(secretsmanager:[\w/+=.@-]+|ssm:/[\w/.-]+)$",
+        description="Where secrets come from that no file holds: `secretsmanager:bindery/` or `ssm:/bindery/`, with what "
+        "their names there begin with. None: from nowhere else.",
+    )
+    ecs_cluster: str | None = Field(
+        default=None, description="ECS cluster of runs and steps. By default the name of the project."
+    )
+    ecs_subnets: str | None = Field(
+        default=None,
+        pattern=r"^subnet-\w+(\s*,\s*subnet-\w+)*$",
+        description="Subnets of runs and steps, separated by commas.",
+    )
+    ecs_security_groups: str | None = Field(
+        default=None,
+        pattern=r"^sg-\w+(\s*,\s*sg-\w+)*$",
+        description="Security groups of runs and steps, separated by commas.",
+    )
+    ecs_public_ip: bool = Field(
+        default=False,
+        description="Whether tasks get a public address: needed in subnets without a NAT gateway or VPC endpoints.",
+    )
+    ecs_capacity: Literal["FARGATE_SPOT", "FARGATE"] = Field(
+        default="FARGATE_SPOT",
+        description="Where steps run. `FARGATE_SPOT`: cheaper, may be interrupted, and falls back to `FARGATE` when "
+        "there is no capacity.",
+    )
+    ecs_gpu_capacity_provider: str | None = Field(
+        default=None, description="Capacity provider of EC2 instances with GPUs, for classes that Fargate can't give."
+    )
+    ecs_exec: bool = Field(default=False, description="Whether `aws ecs execute-command` may open a shell in tasks.")
 
     # Operation
     alert_urls: SecretStr | None = Field(
