@@ -178,8 +178,8 @@ class Fields(BaseSettings):
     secrets_from: str | None = Field(
         default=None,
         pattern=r"^(secretsmanager:[\w/+=.@-]+|ssm:/[\w/.-]+)$",
-        description="Where secrets come from that no file holds: `secretsmanager:bindery/` or `ssm:/bindery/`, with what "
-        "their names there begin with. None: from nowhere else.",
+        description="Where secrets come from that no file holds, with what their names there begin with: "
+        "`secretsmanager:bindery/` or `ssm:/bindery/`. None: from nowhere else.",
     )
     ecs_cluster: str | None = Field(
         default=None, description="ECS cluster of runs and steps. By default the name of the project."
