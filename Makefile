@@ -196,6 +196,10 @@ test-gitlab: install-dev ## the pipeline's structure and scripts, and its jobs i
 soak-gitlab: install-dev ## the pipeline's long jobs: a stack whose tables are compared, signatures, a server
 	@BINDERY_TEST_SOAK=1 .venv/bin/python -m tests.gitlab.run tests/gitlab/test_soak_jobs.py
 
+.PHONY: test-aws
+test-aws: install-dev ## uploads, landing and tasks on AWS, against servers on this machine that stand in for it
+	@.venv/bin/python -m tests.aws.run
+
 .PHONY: test-docker
 test-docker: install-dev ## every test that needs a Docker engine: the platform from nothing, and what breaks it (BROWSER=1: and its UI)
 	@$(if $(BROWSER),$(INSTALL) --quiet --with dev --with browser && BINDERY_TEST_BROWSER=1) .venv/bin/python -m tests.docker.run
