@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMAS = ("bindery", "raw", "snapshots", "staging", "intermediate", "marts", "features", "app")
 BINDERY = Path(sys.executable).parent / "bindery"
+ASSETS = (ROOT / "tests" / "unit" / "asset_keys.txt").read_text().split()
 
 
 @dataclass
@@ -131,6 +134,37 @@ def graphql(port: int, query: str, **variables: Any) -> dict[str, Any]:
     assert "errors" not in found, found["errors"]
     data: dict[str, Any] = found["data"]
     return data
+
+
+def wait_until(
+    happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, *, pause: float = 0.05
+) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(pause)
+
+
+def nothing_is_left(leader: subprocess.Popen[bytes]) -> None:
+    """Wait until nothing of a process's session is there any more: no step, no dbt, no parent of steps."""
+    deadline = time.monotonic() + 30
+    while True:
+        listed = subprocess.run(["ps", "-o", "stat=,pid=,args=", "-s", str(leader.pid)], capture_output=True, text=True)
+        if all(line.startswith("Z") for line in listed.stdout.splitlines()):
+            return
+        assert time.monotonic() < deadline, listed.stdout
+        time.sleep(0.2)
+
+
+def last_status(place: Installation) -> str:
+    return str(place.one("select status from runs order by id desc limit 1", place.settings.dagster_database))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager
