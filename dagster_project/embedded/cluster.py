@@ -42,7 +42,7 @@ OURS = {
     "log_truncate_on_rotation": "on",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
 }
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "512MB"}
 """For throw-away servers of tests: a power cut loses them, kill -9 of the server doesn't."""
 
 

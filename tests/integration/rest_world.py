@@ -96,7 +96,7 @@ def database(server_settings: Settings, admin: psycopg.Connection[Any]) -> Itera
     """Make one database for all tests of a module: they differ in rows alone, and making one takes most of a second."""
     name = f"test_fetch_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}_{next(_numbers)}"
     template = server_settings.database_name
-    run(admin, [f'create database "{name}" owner bindery_owner template "{template}" strategy wal_log'])
+    run(admin, [f'create database "{name}" owner bindery_owner template "{template}" strategy file_copy'])
     run(admin, database_statements(name))
     yield name
     run(admin, [f'drop database if exists "{name}" with (force)'])

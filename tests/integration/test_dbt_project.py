@@ -50,7 +50,7 @@ class Phase:
 
 
 def new_warehouse(settings: Settings, admin: psycopg.Connection[Any], name: str, folder: Path) -> Warehouse:
-    run(admin, [f'create database "{name}" owner bindery_owner template "{settings.database_name}" strategy wal_log'])
+    run(admin, [f'create database "{name}" owner bindery_owner template "{settings.database_name}" strategy file_copy'])
     run(admin, database_statements(name))
     warehouse = Warehouse(settings, name, folder)
     warehouse.create_tables()
