@@ -63,12 +63,12 @@ class Moto:
         """Make a client of one service."""
         import boto3
 
-        made: Any = boto3.session.Session(
+        session: Any = boto3.session.Session(
             aws_access_key_id="testing",
             aws_secret_access_key="testing",  # pragma: allowlist secret
             region_name=self.region,
-        ).client(service, endpoint_url=self.endpoint, **options)
-        return made
+        )
+        return session.client(service, endpoint_url=self.endpoint, **options)
 
     def reset(self) -> None:
         """Forget everything."""
