@@ -1,9 +1,10 @@
 """Everything configurable, as one typed model; the only package that reads the environment.
 
 A value comes from the first of: arguments, environment variables (``BINDERY_...``), the file ``.env``, files that
-``BINDERY_..._FILE`` names, the folder of secrets. What others need is offered here; importing it is cheap.
-``fields`` says which settings exist, ``layers`` and ``secret_files`` where values come from, ``model`` puts both
-together, ``current`` keeps what this process uses, ``environment`` alone touches the process's environment.
+``BINDERY_..._FILE`` names, the folder of secrets; secrets alone from AWS, too. What others need is offered here;
+importing it is cheap. ``fields`` says which settings exist; ``layers``, ``secret_files`` and ``aws_secrets`` where
+values come from; ``model`` puts both together; ``current`` keeps what this process uses; ``environment`` alone touches
+the process's environment.
 """
 
 from __future__ import annotations

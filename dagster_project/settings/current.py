@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dagster_project.settings.aws_secrets import age
 from dagster_project.settings.environment import variables
 from dagster_project.settings.layers import PLAIN_NAMES, PREFIX, env_file
 from dagster_project.settings.model import Settings
@@ -15,7 +16,8 @@ _pinned: Settings | None = None
 
 
 def get_settings() -> Settings:
-    """Give the settings, read once; again when the environment, ``.env`` or the folder of secrets changed.
+    """Give the settings, read once; again when the environment, ``.env`` or the folder of secrets changed, and every
+    few minutes where AWS keeps secrets.
 
     Raises:
         SettingsError: A value is wrong.
@@ -56,4 +58,5 @@ def _state_of_sources(settings: Settings) -> object:
         signature = None
     named = [Path(value) for key, value in environment if key.endswith("_FILE") and value]
     times = tuple(path.stat().st_mtime_ns if path.exists() else None for path in named)
-    return environment, Path.cwd(), dotenv, signature, times, folder_signature(settings.secrets_path)
+    files = (dotenv, signature, times, folder_signature(settings.secrets_path))
+    return environment, Path.cwd(), files, age(settings.secrets_from)

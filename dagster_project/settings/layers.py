@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dagster_project.settings.aws_secrets import AwsSecretError, AwsSecrets, store
 from dagster_project.settings.errors import SettingsError
 from dagster_project.settings.secret_files import (
     FolderContent,
@@ -42,12 +43,17 @@ class Layers:
     environment: Mapping[str, str]
     dotenv: Mapping[str, str]
     folder: FolderContent
+    aws: AwsSecrets | None = None
 
-    def find(self, names: Iterable[str]) -> Found | None:
+    def find(self, names: Iterable[str], *, secret: bool = False) -> Found | None:
         """Give the value of the first layer that has one of the names. An empty value counts as none.
 
+        Args:
+            names: Under which it may be found.
+            secret: Ask AWS as well, where it keeps secrets; what is no secret isn't looked for there.
+
         Raises:
-            SettingsError: The layer whose turn it is has a file that can't be read.
+            SettingsError: The layer whose turn it is has a file that can't be read, or a secret that it doesn't give.
         """
         names = tuple(names)
         for values, where in ((self.environment, "environment variable"), (self.dotenv, ".env")):
@@ -67,7 +73,23 @@ class Layers:
                 return Found(entry[0], f"file {entry[1]}") if entry[0] else None
             if (reason := self.folder.unreadable.get(name.lower())) is not None:
                 raise SettingsError(f"{name} is in the folder of secrets and can't be used: {reason}")
-        return None
+        return self._from_aws(names) if secret and self.aws is not None else None
+
+    def _from_aws(self, names: tuple[str, ...]) -> Found | None:
+        assert self.aws is not None
+        bare = [name.removeprefix(PREFIX) for name in names]
+        try:
+            # Named as in the folder: in small letters what is ours, as the card writes it what is a card's.
+            found = self.aws.find(
+                [
+                    *(name.lower() for name in bare if name.startswith("POSTGRES_")),
+                    *bare,
+                    *(name.lower() for name in bare),
+                ]
+            )
+        except AwsSecretError as error:
+            raise SettingsError(str(error)) from None
+        return Found(found[0], f"{self.aws.service} {found[1]}") if found else None
 
 
 def read_layers(environment: Mapping[str, str], project_dir: Path, arguments: Mapping[str, Any]) -> Layers:
@@ -77,7 +99,7 @@ def read_layers(environment: Mapping[str, str], project_dir: Path, arguments: Ma
         folder = read_folder(_secrets_dir(environment, dotenv, project_dir, arguments))
     except SecretFileError as error:
         raise SettingsError(str(error)) from None
-    return Layers(environment, dotenv, folder)
+    return Layers(environment, dotenv, folder, store(_first("secrets_from", environment, dotenv, arguments)))
 
 
 def env_file(environment: Mapping[str, str], project_dir: Path) -> Path:
@@ -91,14 +113,17 @@ def env_file(environment: Mapping[str, str], project_dir: Path) -> Path:
 def _secrets_dir(
     environment: Mapping[str, str], dotenv: Mapping[str, str], project_dir: Path, arguments: Mapping[str, Any]
 ) -> Path:
-    def first(field: str) -> str | None:
-        name = PREFIX + field.upper()
-        found = arguments.get(field) or environment.get(name) or dotenv.get(name)
-        return str(found) if found else None
-
-    data_dir = project_dir / Path(first("data_dir") or ".bindery").expanduser()
-    secrets_dir = first("secrets_dir")
+    data_dir = project_dir / Path(_first("data_dir", environment, dotenv, arguments) or ".bindery").expanduser()
+    secrets_dir = _first("secrets_dir", environment, dotenv, arguments)
     return project_dir / Path(secrets_dir).expanduser() if secrets_dir else data_dir / "secrets"
+
+
+def _first(
+    field: str, environment: Mapping[str, str], dotenv: Mapping[str, str], arguments: Mapping[str, Any]
+) -> str | None:
+    name = PREFIX + field.upper()
+    found = arguments.get(field) or environment.get(name) or dotenv.get(name)
+    return str(found) if found else None
 
 
 def default_project_dir(environment: Mapping[str, str]) -> Path:

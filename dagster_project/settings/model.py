@@ -6,6 +6,7 @@ Opens no connection: what a database or a service does with a setting belongs to
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +20,15 @@ from dagster_project.settings.database_urls import with_parts
 from dagster_project.settings.environment import variables
 from dagster_project.settings.errors import MissingSettingError, SettingsError
 from dagster_project.settings.fields import Fields
-from dagster_project.settings.layers import PREFIX, Layers, default_project_dir, env_file, read_layers, setting_names
+from dagster_project.settings.layers import (
+    PREFIX,
+    Found,
+    Layers,
+    default_project_dir,
+    env_file,
+    read_layers,
+    setting_names,
+)
 from dagster_project.settings.messages import explain, explain_missing
 
 Role = Literal["owner", "loader", "transformer", "features", "reader", "api", "dagster"]
@@ -27,6 +36,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 LIVE_URLS = {"gutenberg_url": "https://gutendex.com", "bookshop_url": "https://books.toscrape.com"}
 WORLD_FILE = "world.json"
+SECRET_FIELDS = frozenset(name for name, info in Fields.model_fields.items() if "Secret" in str(info.annotation))
+"""Settings that are secrets, which AWS may keep."""
 
 
 class _LayersSource(PydanticBaseSettingsSource):
@@ -44,9 +55,20 @@ class _LayersSource(PydanticBaseSettingsSource):
         layers = read_layers(variables(), project_dir, self.arguments)
         values: dict[str, Any] = {"project_dir": project_dir}
         for name in self.settings_cls.model_fields:
-            if name not in self.arguments and (found := layers.find(setting_names(name))) is not None:
+            if name not in self.arguments and (found := _find_field(layers, name)) is not None:
                 values[name] = found.value
         return values
+
+
+def _find_field(layers: Layers, name: str) -> Found | None:
+    if name not in SECRET_FIELDS or layers.aws is None:
+        return layers.find(setting_names(name))
+    try:
+        return layers.find(setting_names(name), secret=True)
+    except SettingsError as error:
+        # A step may lack the right to what only the platform's services use: whoever needs the value says so.
+        logging.getLogger(__name__).warning("%s is taken as not set: %s", setting_names(name)[0], error)
+        return None
 
 
 class Settings(Fields):
@@ -138,8 +160,9 @@ class Settings(Fields):
         if isinstance(value, SecretStr):
             return value
         names = (name, name.upper(), PREFIX + name.upper())
-        if (found := self._layers().find(names)) is None:
-            raise MissingSettingError(self._missing(name, "a secret", (name.upper(),), kind="secret"))
+        if (found := self._layers().find(names, secret=True)) is None:
+            hint = f" Or keep it in AWS as {self.secrets_from.partition(':')[2]}{name}." if self.secrets_from else ""
+            raise MissingSettingError(self._missing(name, "a secret", (name.upper(),), kind="secret") + hint)
         return SecretStr(found.value)
 
     def find_secret(self, name: str) -> SecretStr | None:
@@ -176,7 +199,8 @@ class Settings(Fields):
         return explain_missing(name, expected, names, kind, dotenv, self.secrets_path, known)
 
     def _layers(self) -> Layers:
-        return read_layers(variables(), self.project_dir, {"data_dir": self.data_dir, "secrets_dir": self.secrets_dir})
+        told = {"data_dir": self.data_dir, "secrets_dir": self.secrets_dir, "secrets_from": self.secrets_from}
+        return read_layers(variables(), self.project_dir, told)
 
     # Connections
 
