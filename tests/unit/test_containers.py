@@ -12,8 +12,9 @@ import yaml
 
 from dagster_project.execution.compute import CLASSES, Compute, requested
 from dagster_project.execution.docker import containers
-from dagster_project.execution.docker.containers import ContainerError, Kind, Place, environment, options
+from dagster_project.execution.docker.containers import ContainerError, Place, environment, options
 from dagster_project.execution.engine_proxy.__main__ import ours, parse
+from dagster_project.execution.labels import RUN, Kind
 from dagster_project.settings import Settings
 from tests.run import ROOT
 
@@ -48,7 +49,7 @@ ONE_SHOT = {"secrets", "migrate", "dbt", "backup"}
 
 @pytest.mark.parametrize("kind", ["run", "step"])
 def test_a_container_has_limits_and_nothing_it_could_do_without(kind: Kind) -> None:
-    made = options(PLACE, kind, CLASSES["small"], {containers.RUN: "r"}, {"BINDERY_SOURCES": "sample"})
+    made = options(PLACE, kind, CLASSES["small"], {RUN: "r"}, {"BINDERY_SOURCES": "sample"})
     assert made["user"] == "10001:10001"
     assert made["read_only"] is True
     assert made["init"] is True

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dagster_project.execution.compute import CLASSES, MIB
-from dagster_project.execution.docker.diagnosis import LINES, Death, death_of, explain, explain_run
+from dagster_project.execution.diagnosis import LINES
+from dagster_project.execution.docker.diagnosis import Death, death_of, explain, explain_run
 
 SMALL = CLASSES["small"]
 

@@ -10,26 +10,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dagster_project.execution.compute import Compute
+from dagster_project.execution.labels import COMMIT, COMPUTE, KIND, PROJECT, Kind
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from dagster_project.settings import Settings
-
-Kind = Literal["run", "step"]
-PROJECT = "bindery.project"
-KIND = "bindery.kind"
-RUN = "bindery.run"
-STEP = "bindery.step"
-ATTEMPT = "bindery.attempt"
-ASSETS = "bindery.assets"
-JOB = "bindery.job"
-COMMIT = "bindery.commit"
-COMPUTE = "bindery.compute"
 
 USER = "10001:10001"
 PIDS = 512

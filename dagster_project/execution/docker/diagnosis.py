@@ -5,15 +5,12 @@ Knows what the engine tells of a container; asks nobody.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dagster_project.execution.compute import Compute, format_size
-
-LINES = 20
-_LINE_LENGTH = 400
+from dagster_project.execution.diagnosis import MEMORY_ADVICE, exit_words, lacks_program, last_lines, out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,50 +49,30 @@ def explain(death: Death, compute: Compute, peak: int | None, log: Sequence[str]
     parts[0] += f", peak memory {format_size(used)}." if used else "."
     if advice := _advice(death, compute):
         parts.append(advice)
-    return "\n".join([*parts, *_last(log)])
+    return "\n".join([*parts, *last_lines(log)])
 
 
 def explain_run(death: Death, log: Sequence[str], container: str) -> str:
     """Say why a run's container ended before its run had started."""
     first = f"Its container {container} ended before the run had started, with exit code {death.exit_code}"
     first += f": {death.error}." if death.error else (", out of memory." if death.out_of_memory else ".")
-    return "\n".join([first, *_last(log)])
-
-
-def _last(log: Sequence[str]) -> list[str]:
-    if not log:
-        return ["It printed nothing."]
-    return ["Its last lines:", *(f"  {line[:_LINE_LENGTH]}" for line in log[-LINES:])]
+    return "\n".join([first, *last_lines(log)])
 
 
 def _what(death: Death, compute: Compute) -> str:
     if death.error:
         return f"The engine couldn't start it: {death.error}."
-    if death.out_of_memory:
-        return f"It ran out of memory: the kernel ended it at its limit of {format_size(compute.memory)}."
-    if death.exit_code > 128:
-        number = death.exit_code - 128
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"It was ended from outside by {name} (exit code {death.exit_code})."
-    if death.exit_code == 0:
-        return "It ended with exit code 0 without having reported the end of its step."
-    return f"It ended with exit code {death.exit_code} without having reported the end of its step."
+    return out_of_memory(compute.memory) if death.out_of_memory else exit_words(death.exit_code)
 
 
 def _advice(death: Death, compute: Compute) -> str:
     if death.out_of_memory:
-        return (
-            "What to change: a larger class (`compute: {load: medium}` in the card, or the op's tag bindery/compute), "
-            "or one that may grow: {class: small, on_oom: grow}. `bindery doctor compute` proposes limits from history."
-        )
+        return MEMORY_ADVICE
     if death.exit_code == 137:
         return (
             "What to change: nothing in the step. Somebody or something sent SIGKILL: `docker kill`, the host's own "
             "memory running out (dmesg shows it), or the engine being restarted."
         )
     if death.exit_code in {125, 126, 127} or death.error:
-        return f"What to change: the image {compute.image or 'of Dagster'} lacks the program, or can't be run here."
+        return lacks_program(compute)
     return ""

@@ -15,6 +15,7 @@ from dagster._core.storage.tags import DOCKER_IMAGE_TAG
 from dagster_docker import DockerRunLauncher
 from dagster_docker.docker_run_launcher import DOCKER_CONTAINER_ID_TAG
 
+from dagster_project.execution import labels
 from dagster_project.execution.docker import containers
 from dagster_project.settings import child_environment, get_settings
 
@@ -29,7 +30,7 @@ class RunLauncher(DockerRunLauncher):
         # The one method of Dagster's launcher that makes containers; what surrounds it stays as it is.
         place = containers.Place.of(get_settings())
         client = self._client()
-        labels = {containers.RUN: run.run_id, containers.JOB: run.job_name}
+        marks = {labels.RUN: run.run_id, labels.JOB: run.job_name}
         own = child_environment({})
         variables = {**containers.environment(own), "DAGSTER_RUN_JOB_NAME": run.job_name}
         if host := own.get("DOCKER_HOST"):
@@ -39,7 +40,7 @@ class RunLauncher(DockerRunLauncher):
             # A run that is resumed after its worker died gets a second container.
             name=f"{place.project}-run-{run.run_id[:8]}-{int(time.time() * 1000) % 10**9:09}",
             command=list(command),
-            **containers.options(place, "run", containers.RUN_COMPUTE, labels, variables),
+            **containers.options(place, "run", containers.RUN_COMPUTE, marks, variables),
         )
         containers.connect_others(client, container, place, "run")
         self._instance.report_engine_event(
@@ -74,7 +75,7 @@ class RunLauncher(DockerRunLauncher):
     def _end_steps(self, run_id: str) -> None:
         # What a worker does that has the time for it; the supervisor would do it at its next look.
         place = containers.Place.of(get_settings())
-        wanted = [f"{containers.PROJECT}={place.project}", f"{containers.RUN}={run_id}", f"{containers.KIND}=step"]
+        wanted = [f"{labels.PROJECT}={place.project}", f"{labels.RUN}={run_id}", f"{labels.KIND}=step"]
         for container in self._client().containers.list(filters={"label": wanted}):
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):  # it has ended by itself
                 container.kill()

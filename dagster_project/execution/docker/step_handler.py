@@ -14,9 +14,12 @@ from dagster import DagsterEvent, MetadataValue
 from dagster._core.events import EngineEventData
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandler, StepHandlerContext
 
+from dagster_project.execution import labels
 from dagster_project.execution.compute import Compute, larger, requested
+from dagster_project.execution.diagnosis import LINES
 from dagster_project.execution.docker import containers
-from dagster_project.execution.docker.diagnosis import LINES, Death, death_of, explain
+from dagster_project.execution.docker.diagnosis import Death, death_of, explain
+from dagster_project.execution.handed import PROGRAM, attempt, packed, step_key
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -61,25 +64,25 @@ class DockerSteps(StepHandler):
         """Start the container of one step; one that is there already (the run's worker was replaced) is kept."""
         import docker.errors
 
-        context, key = step_handler_context, _step_key(step_handler_context)
+        context, key = step_handler_context, step_key(step_handler_context)
         compute = self._compute(context, key)
         name, image = self._container_name(context), self.place.image(compute)
         self._watched[key] = _Watch(compute)
         run = context.dagster_run
-        labels = {
-            containers.RUN: run.run_id,
-            containers.STEP: key,
-            containers.ATTEMPT: str(_attempt(context)),
-            containers.JOB: run.job_name,
+        marks = {
+            labels.RUN: run.run_id,
+            labels.STEP: key,
+            labels.ATTEMPT: str(attempt(context)),
+            labels.JOB: run.job_name,
         }
         variables = {**self.variables, "DAGSTER_RUN_JOB_NAME": run.job_name, "DAGSTER_RUN_STEP_KEY": key}
-        arguments = ["python", "-m", "dagster_project.execution.step", *_packed(context)]
+        arguments = [*PROGRAM, *packed(context)]
         try:
             container = self.client.containers.create(
                 image,
                 name=name,
                 command=arguments,
-                **containers.options(self.place, "step", compute, labels, variables),
+                **containers.options(self.place, "step", compute, marks, variables),
             )
         except docker.errors.APIError as error:
             if error.status_code != 409:
@@ -102,7 +105,7 @@ class DockerSteps(StepHandler):
         """Say whether a step's container lives; of one that died, why."""
         import docker.errors
 
-        key, name = _step_key(step_handler_context), self._container_name(step_handler_context)
+        key, name = step_key(step_handler_context), self._container_name(step_handler_context)
         watch = self._watched.setdefault(key, _Watch(self._compute(step_handler_context, key)))
         try:
             container = self.client.containers.get(name)
@@ -127,7 +130,7 @@ class DockerSteps(StepHandler):
         """End a step: all of the run's steps are asked at once, so that none waits for another."""
         import docker.errors
 
-        context, key = step_handler_context, _step_key(step_handler_context)
+        context, key = step_handler_context, step_key(step_handler_context)
         name = self._container_name(context)
         if self._asked_to_end is None:
             self._asked_to_end = time.monotonic()
@@ -151,18 +154,18 @@ class DockerSteps(StepHandler):
         return self._grown.get(key) or requested(context.step_tags[key], self.classes)
 
     def _container_name(self, context: StepHandlerContext) -> str:
-        words = f"{context.execute_step_args.run_id}/{_step_key(context)}"
-        attempt = _attempt(context)
+        words = f"{context.execute_step_args.run_id}/{step_key(context)}"
+        tried = attempt(context)
         # Readable first, unique after it: names end at 63 characters on some networks.
-        readable = "".join(char if char.isalnum() else "-" for char in _step_key(context))[:30].strip("-").lower()
+        readable = "".join(char if char.isalnum() else "-" for char in step_key(context))[:30].strip("-").lower()
         digest = hashlib.sha256(words.encode()).hexdigest()[:10]
-        return f"{self.place.project}-step-{readable}-{digest}" + (f"-{attempt}" if attempt else "")
+        return f"{self.place.project}-step-{readable}-{digest}" + (f"-{tried}" if tried else "")
 
     def _of_run(self, run_id: str) -> "list[Container]":
         wanted = [
-            f"{containers.PROJECT}={self.place.project}",
-            f"{containers.RUN}={run_id}",
-            f"{containers.KIND}=step",
+            f"{labels.PROJECT}={self.place.project}",
+            f"{labels.RUN}={run_id}",
+            f"{labels.KIND}=step",
         ]
         found: list[Container] = self.client.containers.list(filters={"label": wanted})
         return found
@@ -191,22 +194,6 @@ def _signal(container: "Container", name: str) -> None:
     except docker.errors.APIError as error:
         if error.status_code not in {404, 409}:  # it has ended by itself
             raise
-
-
-def _packed(context: StepHandlerContext) -> list[str]:
-    """Give the arguments of ``dagster api execute_step`` without the words before them."""
-    words = list(context.execute_step_args.get_command_args())
-    return words[words.index("execute_step") + 1 :]
-
-
-def _step_key(context: StepHandlerContext) -> str:
-    (key,) = context.execute_step_args.step_keys_to_execute or []
-    return str(key)
-
-
-def _attempt(context: StepHandlerContext) -> int:
-    state = context.execute_step_args.known_state
-    return state.get_retry_state().get_attempt_count(_step_key(context)) if state else 0
 
 
 def _refused(error: Any, image: str, compute: Compute) -> Exception:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord
 
-from dagster_project.execution.docker import containers
-from dagster_project.execution.docker.diagnosis import LINES, death_of, explain_run
+from dagster_project.execution import labels
+from dagster_project.execution.diagnosis import LINES
+from dagster_project.execution.docker.diagnosis import death_of, explain_run
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -60,11 +61,11 @@ def sweep(client: DockerClient, instance: DagsterInstance, project: str, logs: P
     """
     done = Sweep()
     records: dict[str, RunRecord | None] = {}
-    label = f"{containers.PROJECT}={project}"
-    for container in client.containers.list(all=True, filters={"label": [label, containers.KIND]}):
+    label = f"{labels.PROJECT}={project}"
+    for container in client.containers.list(all=True, filters={"label": [label, labels.KIND]}):
         # It may have been removed since it was listed.
         with contextlib.suppress(_not_found()):
-            run_id = container.labels.get(containers.RUN, "")
+            run_id = container.labels.get(labels.RUN, "")
             if run_id not in records:
                 records[run_id] = instance.get_run_record_by_id(run_id)
             _look_at(container, records[run_id], instance, logs, done)
@@ -74,7 +75,7 @@ def sweep(client: DockerClient, instance: DagsterInstance, project: str, logs: P
 def _look_at(
     container: Container, record: RunRecord | None, instance: DagsterInstance, logs: Path, done: Sweep
 ) -> None:
-    name, kind = str(container.name), container.labels.get(containers.KIND)
+    name, kind = str(container.name), container.labels.get(labels.KIND)
     run = record.dagster_run if record is not None else None
     over = run is None or run.is_finished
     if container.status in {"running", "paused", "restarting"}:
@@ -149,7 +150,7 @@ def watch(client: DockerClient, project: str, wake: queue.Queue[None]) -> None:
 
 
 def _ends(client: DockerClient, project: str) -> Iterator[dict[str, Any]]:
-    wanted = {"type": ["container"], "event": ["die", "oom"], "label": [f"{containers.PROJECT}={project}"]}
+    wanted = {"type": ["container"], "event": ["die", "oom"], "label": [f"{labels.PROJECT}={project}"]}
     yield from client.events(decode=True, filters=wanted)
 
 
