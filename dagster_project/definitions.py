@@ -14,6 +14,7 @@ import dagster as dg
 
 from dagster_project.dbt_assets.load import load_dbt
 from dagster_project.execution.executors import executor
+from dagster_project.operations import housekeeping
 from dagster_project.operations.alerts.sensor import alerts
 from dagster_project.operations.first_run import first_run
 from dagster_project.resources import Platform, Warehouse
@@ -46,6 +47,7 @@ def bindery() -> dg.Definitions:
                     description="Load what is landed, then everything downstream; asks nothing of the sources.",
                 ),
             ],
+            schedules=[housekeeping.schedule()],
             sensors=[
                 alerts(),
                 *([first_run("pipeline_with_scraping")] if get_settings().environment == "docker" else []),

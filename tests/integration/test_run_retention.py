@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,9 @@ from dagster._core.storage.compute_log_manager import ComputeIOType
 
 from dagster_project.cli import retention as command
 from dagster_project.operations import run_retention
+from dagster_project.operations.housekeeping import housekeeping
 from dagster_project.operations.run_retention import AGAIN, remove_old_runs
+from dagster_project.settings import use_settings
 
 LATER = datetime.now(UTC) + timedelta(days=91)
 KEEP = timedelta(days=90)
@@ -96,3 +99,18 @@ def test_the_command(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPat
     assert told.output == "would remove 0 runs older than 90d\n"
     wrong = CliRunner().invoke(command.retention, ["--keep", "long"])
     assert (wrong.exit_code, "30s or 90d" in wrong.output) == (2, True)
+
+
+def test_the_nightly_job_removes_what_is_older_than_the_setting(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [empty.execute_in_process(instance=instance).run_id for _ in range(2)]
+    monkeypatch.setenv("BINDERY_KEEP_RUNS", "1h")
+    done = housekeeping.execute_in_process(instance=instance)
+    assert done.success
+    assert set(old) < ids(instance), "none is old yet"
+    monkeypatch.setenv("BINDERY_KEEP_RUNS", "1s")
+    use_settings(None)
+    time.sleep(1.1)
+    done = housekeeping.execute_in_process(instance=instance)
+    assert ids(instance) == {done.run_id}, "all that had ended, and not the one that does it"

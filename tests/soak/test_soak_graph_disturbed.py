@@ -177,7 +177,7 @@ def test_everything_that_moves_it_is_running(ui: int) -> None:
     states = {each["name"]: each["sensorState"]["status"] for each in repository["sensors"]}
     states |= {each["name"]: each["scheduleState"]["status"] for each in repository["schedules"]}
     assert set(states.values()) == {"RUNNING"}
-    assert len(states) == 6
+    assert len(states) == 7
 
 
 def test_a_dropped_file_is_in_the_marts_within_a_minute(place: Installation, ui: int) -> None:

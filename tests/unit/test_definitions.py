@@ -83,7 +83,12 @@ def test_what_moves_the_platform_runs_without_a_click(repository: dg.RepositoryD
     assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in sensors.values())
     assert (sensors["uploads_arrivals"].minimum_interval_seconds or 60) <= 10
     schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
-    assert set(schedules) == {"gutenberg_schedule", "bookshop_schedule", "uploads_schedule"}
+    assert set(schedules) == {
+        "gutenberg_schedule",
+        "bookshop_schedule",
+        "uploads_schedule",
+        "remove_old_runs_schedule",
+    }
     assert all(schedule.default_status == dg.DefaultScheduleStatus.RUNNING for schedule in schedules.values())
     assert {schedules[f"{name}_schedule"].job_name for name in ("gutenberg", "bookshop", "uploads")} == {
         naming.fetch_job(name) for name in ("gutenberg", "bookshop", "uploads")
