@@ -10,7 +10,7 @@ DAILY = "45 2 * * *"
 """When, in UTC: before the day's first schedules."""
 
 
-@dg.op(name="old_runs", description="Remove runs that ended longer ago than BINDERY_KEEP_RUNS, with their events and output.")
+@dg.op(name="old_runs", description="Remove runs that ended longer ago than BINDERY_KEEP_RUNS, with all they wrote.")
 def remove(context: dg.OpExecutionContext) -> None:
     """Do what ``bindery retention`` does."""
     from datetime import timedelta
