@@ -40,13 +40,13 @@ def landing_prune(sources: tuple[str, ...], dry_run: bool) -> None:
     """
     from dagster_project import warehouse
     from dagster_project.ingest.landing import retention
-    from dagster_project.ingest.landing.archive import Archive
+    from dagster_project.ingest.landing.store import archive_at
     from dagster_project.settings import get_settings
 
     settings = get_settings()
     cards = [find_card(source) for source in sources] or [card for _, card in platform_cards().values()]
     warehouse.ensure_ready(settings)
-    archive = Archive(settings.landing_root)
+    archive = archive_at(settings.landing_root)
     with warehouse.connect(settings, "loader", autocommit=True) as connection:
         for card in cards:
             if card.archive.keep is None:

@@ -62,3 +62,9 @@ class LandingError(IngestError):
     """The archive of raw bytes is damaged or can't be written."""
 
     exit_code = 5
+
+
+class TransientLandingError(LandingError):
+    """The archive of raw bytes didn't answer: asking again may help."""
+
+    transient = True

@@ -18,8 +18,9 @@ from dagster_project.ingest.durations import parse_duration
 from dagster_project.ingest.errors import CardError, IngestError, LandingError, SourceError
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import FetchReport, StreamFetch
-from dagster_project.ingest.landing.archive import Archive, Readable, is_compressed
+from dagster_project.ingest.landing.archive import Readable, is_compressed
 from dagster_project.ingest.landing.model import Batch, LandedObject
+from dagster_project.ingest.landing.store import archive_at
 from dagster_project.ingest.runtime import Progress, Runtime
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class FetchSession:
         self.limit = limit
         """Stop a stream after this many records."""
         self.full_refresh = full_refresh
-        self.archive = Archive(runtime.landing)
+        self.archive = archive_at(runtime.landing)
         self.redactor = Redactor()
         self.report = FetchReport(card.source)
         self.errors: dict[str, IngestError] = {}

@@ -86,7 +86,7 @@ class Archive:
 
     def __init__(self, root: str) -> None:
         if "://" in root:
-            raise LandingError(f"landing root {root!r} is a URL, but landing is a folder: give a path")
+            raise LandingError(f"landing root {root!r}: give a folder's path, or s3://bucket/prefix")
         self.root = Path(root).absolute()
         self._folder = str(self.root)
         self._temporaries = self.root / "tmp"
@@ -108,7 +108,7 @@ class Archive:
         self._prepare()
         if isinstance(data, bytes):
             return self._put_bytes(data, compressed)
-        blocks = _blocks(data)
+        blocks = object_blocks(data)
         head = next(blocks, b"")
         following = next(blocks, None)
         if following is None:
@@ -239,7 +239,7 @@ class Archive:
     def _existing(self, digest: str, size: int) -> Stored | None:
         """Find bytes that are kept already, and prove them: a damaged object is no reason not to write a good one."""
         for suffix in (".zst", ""):
-            uri = _uri(digest, suffix)
+            uri = object_uri(digest, suffix)
             path = os.path.join(self._folder, uri)  # noqa: PTH118 - twice for each page: pathlib costs more than the look
             try:
                 age = time.time() - os.stat(path).st_mtime  # noqa: PTH116
@@ -266,7 +266,7 @@ class Archive:
         bytes and flushes them too.
         """
         handle.flush()
-        uri = _uri(digest, "" if compressed else ".zst")
+        uri = object_uri(digest, "" if compressed else ".zst")
         target = os.path.join(self._folder, uri)  # noqa: PTH118
         folder = os.path.dirname(target)  # noqa: PTH120
         try:
@@ -337,11 +337,17 @@ class Archive:
         return LandingError(f"{where}: {error.strerror or error} ({error.filename or self.root})")
 
 
-def _uri(digest: str, suffix: str) -> str:
+def object_uri(digest: str, suffix: str) -> str:
+    """Name an object by what it contains."""
     return f"objects/{digest[:2]}/{digest[2:]}{suffix}"
 
 
-def _blocks(data: Readable | Iterable[bytes]) -> Iterator[bytes]:
+def object_blocks(data: Readable | Iterable[bytes]) -> Iterator[bytes]:
+    """Give the blocks of a stream.
+
+    Raises:
+        SourceError: It can't be read.
+    """
     read = getattr(data, "read", None)
     if read is None:
         yield from cast("Iterable[bytes]", data)

@@ -25,7 +25,7 @@ class VerifyingReader(io.RawIOBase):
     one is read once, in order.
     """
 
-    def __init__(self, raw: BinaryIO, path: Path, sha256: str, *, compressed: bool) -> None:
+    def __init__(self, raw: BinaryIO, path: Path | str, sha256: str, *, compressed: bool) -> None:
         self._raw = raw
         self._path = path
         self._wanted = sha256

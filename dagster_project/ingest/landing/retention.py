@@ -12,13 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.ingest.landing.archive import Archive
 from dagster_project.ingest.landing.log import LOAD_LOCK
 
 if TYPE_CHECKING:
     import psycopg
 
     from dagster_project.ingest.cards.base import SourceCard
+    from dagster_project.ingest.landing.store import AnyArchive
 
 _PURGE_LOCK = "hashtextextended('bindery:purge', 0)"
 _CHUNK = 500
@@ -116,7 +116,9 @@ def mark(connection: psycopg.Connection[Any], card: SourceCard) -> Purge:
     return Purge(due)
 
 
-def sweep(connection: psycopg.Connection[Any], archive: Archive, done: Purge, *, seconds: float | None = None) -> None:
+def sweep(
+    connection: psycopg.Connection[Any], archive: AnyArchive, done: Purge, *, seconds: float | None = None
+) -> None:
     """Remove queued objects that nothing needs, some hundred at a time; stop after so many seconds."""
     deadline = None if seconds is None else time.monotonic() + seconds
     last = ""
@@ -148,7 +150,7 @@ def sweep(connection: psycopg.Connection[Any], archive: Archive, done: Purge, *,
 
 
 def purge(
-    connection: psycopg.Connection[Any], card: SourceCard, archive: Archive, *, seconds: float | None = None
+    connection: psycopg.Connection[Any], card: SourceCard, archive: AnyArchive, *, seconds: float | None = None
 ) -> Purge:
     """Stop keeping a source's old bytes, and remove what nothing needs.
 

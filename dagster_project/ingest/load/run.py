@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from dagster_project.ingest.errors import DataRefusedError, LandingError
 from dagster_project.ingest.landing import retention
-from dagster_project.ingest.landing.archive import Archive
+from dagster_project.ingest.landing.store import archive_at
 from dagster_project.ingest.load import batches
 from dagster_project.ingest.load.batches import Replay, Work
 from dagster_project.ingest.load.blocks import Block, blocks
@@ -100,7 +100,7 @@ def _remove_old_bytes(card: SourceCard, runtime: Runtime) -> None:
             connection.autocommit = True
             if not retention.is_due(connection, card):
                 return
-            done = retention.purge(connection, card, Archive(runtime.landing), seconds=PURGE_SECONDS)
+            done = retention.purge(connection, card, archive_at(runtime.landing), seconds=PURGE_SECONDS)
     except (psycopg.Error, LandingError) as error:
         said = " ".join(str(error).split())
         runtime.progress(Progress(card.source, "warning", None, f"old bytes weren't removed (`archive.keep`): {said}"))
@@ -190,7 +190,7 @@ class _Load:
         self.more = False
         """Whether batches are left for a load after this one."""
         self.started = time.time()
-        self._archive = Archive(runtime.landing)
+        self._archive = archive_at(runtime.landing)
         self._read_seconds = 0.0
 
     def tell(self, stage: str, message: str | None = None, stream: str | None = None, **values: Any) -> None:
