@@ -16,6 +16,7 @@ from dagster_project.dbt_assets.load import load_dbt
 from dagster_project.execution.executors import executor
 from dagster_project.operations import housekeeping
 from dagster_project.operations.alerts.sensor import alerts
+from dagster_project.operations.ecs_tasks import ecs_tasks
 from dagster_project.operations.first_run import first_run
 from dagster_project.resources import Platform, Warehouse
 from dagster_project.settings import get_settings
@@ -51,6 +52,7 @@ def bindery() -> dg.Definitions:
             sensors=[
                 alerts(),
                 *([first_run("pipeline_with_scraping")] if get_settings().environment == "docker" else []),
+                *([ecs_tasks()] if get_settings().environment == "ecs" else []),
                 dg.AutomationConditionSensorDefinition(
                     "default_automation_condition_sensor",
                     target=dg.AssetSelection.all(),

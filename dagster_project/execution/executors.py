@@ -1,4 +1,4 @@
-"""Which executor runs the steps: processes forked from one that has the heavy modules already, or containers."""
+"""Which executor runs the steps: processes forked from one that has the heavy modules already, containers, or tasks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def executor(environment: str) -> dg.ExecutorDefinition:
         from dagster_project.execution.docker.executor import docker_steps
 
         return docker_steps
+    if environment == "ecs":
+        from dagster_project.execution.ecs.executor import ecs_steps
+
+        return ecs_steps
     return dg.multiprocess_executor.configured(
         {"max_concurrent": MAX_CONCURRENT, "start_method": {"forkserver": {"preload_modules": list(PRELOAD)}}}
     )

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dagster._core.executor.step_delegating import StepHandlerContext
-
-PROGRAM = ("python", "-m", "dagster_project.execution.step")
+    from dagster._grpc.types import ExecuteStepArgs
 
 
 def step_key(context: StepHandlerContext) -> str:
@@ -22,7 +21,7 @@ def attempt(context: StepHandlerContext) -> int:
     return state.get_retry_state().get_attempt_count(step_key(context)) if state else 0
 
 
-def packed(context: StepHandlerContext) -> list[str]:
+def packed(args: ExecuteStepArgs) -> list[str]:
     """Give the arguments of ``dagster api execute_step`` without the words before them."""
-    words = list(context.execute_step_args.get_command_args())
+    words = list(args.get_command_args())
     return words[words.index("execute_step") + 1 :]

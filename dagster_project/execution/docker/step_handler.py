@@ -19,7 +19,7 @@ from dagster_project.execution.compute import Compute, larger, requested
 from dagster_project.execution.diagnosis import LINES
 from dagster_project.execution.docker import containers
 from dagster_project.execution.docker.diagnosis import Death, death_of, explain
-from dagster_project.execution.handed import PROGRAM, attempt, packed, step_key
+from dagster_project.execution.handed import attempt, packed, step_key
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -76,7 +76,7 @@ class DockerSteps(StepHandler):
             labels.JOB: run.job_name,
         }
         variables = {**self.variables, "DAGSTER_RUN_JOB_NAME": run.job_name, "DAGSTER_RUN_STEP_KEY": key}
-        arguments = [*PROGRAM, *packed(context)]
+        arguments = ["python", "-m", "dagster_project.execution.step", *packed(context.execute_step_args)]
         try:
             container = self.client.containers.create(
                 image,
