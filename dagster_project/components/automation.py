@@ -145,7 +145,7 @@ def again(card: FileSourceCard, runtime: "Runtime") -> str | None:
         return None
     folder = folder_of(card, runtime.text(card.path), runtime.base)
     files = (
-        found for stream in card.streams for found in (find_files(folder, stream.files) if folder.is_dir() else ())
+        found for stream in card.streams for found in (find_files(folder, stream.patterns) if folder.is_dir() else ())
     )
     touched = max((found.mtime_ns for found in files), default=0)
     if datetime.fromtimestamp(touched / 1e9, UTC) <= row[1]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from dagster_project.ingest.cards.base import CardModel, Duration, SourceCard, StreamCard, Text
 
+_SPECIAL = re.compile(r"[*?\[]")
 FileFormat = Literal["auto", "csv", "jsonl", "json", "parquet", "xlsx"]
 
 
@@ -29,8 +31,12 @@ class CsvDialect(CardModel):
 class FileStream(StreamCard):
     """One kind of record that files carry."""
 
-    files: list[str] = Field(min_length=1)
+    files: list[str] = Field(default_factory=list)
     """Patterns below ``path``, such as ``ratings/*.csv`` or ``ratings/**/*``."""
+    prefix: str | None = Field(default=None, min_length=1)
+    """Instead of ``files``: what names below ``path`` begin with, folders included, such as ``ratings/``."""
+    suffix: list[str] = Field(default_factory=list)
+    """What names end with, such as ``.csv.gz``; with ``prefix`` or by itself."""
     format: FileFormat = "auto"
     """``auto`` goes by the name, below .gz, .zst, .bz2 and .zip."""
     csv: CsvDialect = CsvDialect()
@@ -43,18 +49,54 @@ class FileStream(StreamCard):
     add: dict[str, Literal["file_name", "file_path", "file_modified_at", "row_number"]] = Field(default_factory=dict)
     """Column -> fact of the file, added to each row."""
 
+    @field_validator("suffix", mode="before")
+    @classmethod
+    def _one_or_many_suffixes(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_can_match(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("/"):
+            raise ValueError("a name below `path` never begins with a slash, so that nothing would match: leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Self:
+        if self.files and (self.prefix is not None or self.suffix):
+            raise ValueError(f"stream {self.name!r}: `files` or `prefix` and `suffix`, not both")
+        if not self.files and self.prefix is None and not self.suffix:
+            raise ValueError(f"stream {self.name!r}: which files? Say `files`, or `prefix` and `suffix`")
+        return self
+
+    @property
+    def patterns(self) -> list[str]:
+        """What the stream reads, as patterns."""
+        if self.files:
+            return self.files
+        return [f"{_literal(self.prefix or '')}**{_literal(suffix)}" for suffix in self.suffix or [""]]
+
 
 class FileSourceCard(SourceCard):
-    """A source of files in a folder (a bucket later)."""
+    """A source of files in a folder, or of objects in a bucket."""
 
     path: Text
-    """The folder, absolute or below the project."""
+    """The folder, absolute or below the project; or ``s3://bucket/prefix``."""
     order: Literal["name", "modified"] = "name"
     """In which order new files are read."""
     settle: Duration = 2.0
-    """A file younger than this (seconds) may still be written: it waits for the next look."""
+    """A file younger than this (seconds) may still be written: it waits for the next look. An object of a bucket is
+    there as a whole or not at all, and never waits."""
     watch: bool = True
     """Whether a sensor loads new files as they arrive."""
+    reconcile: Duration = Field(default=900.0, ge=10)
+    """How often a bucket is listed for what notifications lost; without a queue, for whatever is new."""
+    parallel: int = Field(default=4, ge=1, le=32)
+    """Most objects of a bucket that are landed at once: as many as wait, up to this."""
+    copies: Literal["unversioned", "all"] = "unversioned"
+    """Which objects of a bucket are copied into landing, where that is a bucket too: those that may be overwritten, or
+    all. A versioned bucket's objects never change, so that landing only refers to them: its lifecycle has to keep old
+    versions for as long as they may be replayed."""
     max_decompressed: int = Field(default=64 * 1024**3, gt=0)
     """Largest size of a file after decompression, in bytes."""
     max_ratio: float = Field(default=1000.0, gt=1)
@@ -62,3 +104,8 @@ class FileSourceCard(SourceCard):
     max_document: int = Field(default=256 * 1024**2, gt=0)
     """Largest workbook or single JSON document, in bytes: such can't be read in a stream."""
     streams: list[FileStream] = Field(min_length=1)
+
+
+def _literal(text: str) -> str:
+    """Write a text as a pattern that matches it alone."""
+    return _SPECIAL.sub(lambda found: f"[{found[0]}]", text)

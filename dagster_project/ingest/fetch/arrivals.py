@@ -29,7 +29,7 @@ def announce_arrivals(card: FileSourceCard, runtime: Runtime) -> list[LandedObje
         log = LandingLog(connection)
         for stream in card.streams:
             last = log.last_seen(card.source, stream.name)
-            for found in find_files(folder, stream.files) if folder.is_dir() else ():
+            for found in find_files(folder, stream.patterns) if folder.is_dir() else ():
                 seen = last.get(found.origin)
                 if found.seen_as(seen) or found.age() < card.settle or not os.access(found.path, os.R_OK):
                     continue

@@ -16,6 +16,7 @@ from dagster_project.ingest.errors import CardError, IngestError, SourceError
 from dagster_project.ingest.fetch.folder import Found, Passed, find_files, is_new, visible
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
 from dagster_project.ingest.fetch.waiting import give_up
+from dagster_project.ingest.s3.place import is_bucket, place_of
 
 if TYPE_CHECKING:
     from dagster_project.ingest.landing.log import Log
@@ -40,7 +41,13 @@ class FileFetcher:
         """Land the new files of each stream."""
         card = session.card
         assert isinstance(card, FileSourceCard)
-        folder = folder_of(card, session.value(card.path), session.runtime.base)
+        path = session.value(card.path)
+        if is_bucket(path):
+            from dagster_project.ingest.fetch.bucket import fetch_bucket
+
+            fetch_bucket(session, card, place_of(path))
+            return
+        folder = folder_of(card, path, session.runtime.base)
         for name in session.streams:
             stream = card.stream(name)
             assert isinstance(stream, FileStream)
@@ -125,7 +132,7 @@ class _StreamOfFiles:
         return shares
 
     def _open(self) -> StreamBatch:
-        return self._session.open(self._stream.name, repr((1, str(self._folder), sorted(self._stream.files))))
+        return self._session.open(self._stream.name, repr((1, str(self._folder), sorted(self._stream.patterns))))
 
     def _land_all(self, batch: StreamBatch, new: list[Found]) -> None:
         source, name = self._session.card.source, self._stream.name
@@ -139,13 +146,13 @@ class _StreamOfFiles:
     def _new(self, last: dict[str, LandedObject], passed: list[Passed]) -> tuple[list[Found], list[str]]:
         """List the files to land, in order, and those that are too young."""
         settle = self._card.settle
-        found = list(find_files(self._folder, self._stream.files, passed))
+        found = list(find_files(self._folder, self._stream.patterns, passed))
         youngest = min((each.age() for each in found if not each.seen_as(last.get(each.origin))), default=settle)
         if 0 < settle - youngest <= _PATIENCE:
             # Better to wait a moment than to leave a file to a look that may be a day away.
             time.sleep(max(settle - youngest, 0) + 0.05)
             passed.clear()
-            found = list(find_files(self._folder, self._stream.files, passed))
+            found = list(find_files(self._folder, self._stream.patterns, passed))
         new, waiting = [], []
         for each in found:
             if each.seen_as(last.get(each.origin)):

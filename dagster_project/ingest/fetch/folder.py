@@ -85,7 +85,7 @@ def find_files(folder: Path, patterns: Iterable[str], passed: list[Passed] | Non
         patterns: What to look for.
         passed: Gets what matches, or may hide what does, and isn't given.
     """
-    wanted = [_regex(pattern) for pattern in patterns]
+    wanted = [matcher(pattern) for pattern in patterns]
     passed = passed if passed is not None else []
     root = folder.resolve()
     for path in _walk(root, root, passed):
@@ -152,7 +152,7 @@ def _walk(folder: Path, root: Path, passed: list[Passed]) -> Iterator[Path]:
 
 
 @functools.lru_cache(maxsize=512)
-def _regex(pattern: str) -> re.Pattern[str]:
+def matcher(pattern: str) -> re.Pattern[str]:
     """Translate a pattern: ``*`` and ``?`` stay inside a folder, ``**/`` is any folders, ``[...]`` one of these."""
     pattern = str(PurePosixPath(pattern))
     out = []

@@ -73,6 +73,7 @@ def fetch_source(
     partition: str = "",
     limit: int | None = None,
     full_refresh: bool = False,
+    arrivals: bool = False,
     lock_wait: float = LOCK_WAIT,
 ) -> FetchReport:
     """Fetch a source's streams into sealed batches; go on where an interrupted fetch stopped.
@@ -84,6 +85,7 @@ def fetch_source(
         partition: The time window, for streams that have them.
         limit: Stop each stream after so many records.
         full_refresh: Start at nothing instead of at the last cursor.
+        arrivals: Land what is announced of a bucket, and don't list what else is in it.
         lock_wait: Seconds to wait for another fetch of the same source.
 
     Raises:
@@ -99,7 +101,14 @@ def fetch_source(
     database = _Database(card.source, runtime, lock_wait)
     with database.locked():
         session = FetchSession(
-            card, runtime, database.do, streams=names, partition=partition, limit=limit, full_refresh=full_refresh
+            card,
+            runtime,
+            database.do,
+            streams=names,
+            partition=partition,
+            limit=limit,
+            full_refresh=full_refresh,
+            arrivals=arrivals,
         )
         fetcher.fetch(session)
     report = session.report

@@ -18,7 +18,7 @@ from dagster_project.ingest.durations import parse_duration
 from dagster_project.ingest.errors import CardError, IngestError, LandingError, SourceError
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import FetchReport, StreamFetch
-from dagster_project.ingest.landing.archive import Readable, is_compressed
+from dagster_project.ingest.landing.archive import Readable, Stored, is_compressed
 from dagster_project.ingest.landing.model import Batch, LandedObject
 from dagster_project.ingest.landing.store import archive_at
 from dagster_project.ingest.runtime import Progress, Runtime
@@ -45,6 +45,7 @@ class FetchSession:
         partition: str = "",
         limit: int | None = None,
         full_refresh: bool = False,
+        arrivals: bool = False,
     ) -> None:
         self.card = card
         self.runtime = runtime
@@ -54,6 +55,8 @@ class FetchSession:
         self.limit = limit
         """Stop a stream after this many records."""
         self.full_refresh = full_refresh
+        self.arrivals = arrivals
+        """Whether only what is announced is wanted: nobody is asked what else there is."""
         self.archive = archive_at(runtime.landing)
         self.redactor = Redactor()
         self.report = FetchReport(card.source)
@@ -140,9 +143,9 @@ class FetchSession:
         found = self.log(lambda log: log.sealed_untaken(self.card.source, stream, self.partition))
         return [batch for batch in found if batch.position > 0]
 
-    def last_seen(self, stream: str) -> dict[str, LandedObject]:
-        """Give the newest landed object of each origin of a stream."""
-        return self.log(lambda log: log.last_seen(self.card.source, stream))
+    def last_seen(self, stream: str, origins: list[str] | None = None) -> dict[str, LandedObject]:
+        """Give the newest landed object of each origin of a stream, or of some origins."""
+        return self.log(lambda log: log.last_seen(self.card.source, stream, origins))
 
     def objects(self, batch_id: int) -> list[LandedObject]:
         """Give the objects of a batch in order."""
@@ -228,6 +231,24 @@ class StreamBatch:
             landing_id: Of the announced row that this object fulfils.
         """
         stored = self.session.archive.put(data, compressed=is_compressed(media_type=media_type, name=name))
+        return self.land_kept(
+            stored, fingerprint=fingerprint, origin=origin, media_type=media_type, meta=meta, resume=resume,
+            cursor=cursor, landing_id=landing_id,
+        )  # fmt: skip
+
+    def land_kept(
+        self,
+        stored: Stored,
+        *,
+        fingerprint: str,
+        origin: str,
+        media_type: str | None = None,
+        meta: dict[str, Any] | None = None,
+        resume: dict[str, Any] | None = None,
+        cursor: Any = None,
+        landing_id: int | None = None,
+    ) -> LandedObject:
+        """Write the row of bytes that the archive has already; the rest is as in ``land``."""
         landed = self._object(fingerprint, origin, media_type, meta, landing_id)
         landed.uri, landed.sha256, landed.size = stored.uri, stored.sha256, stored.size
         return self._add(landed, resume, cursor, new=stored.new)

@@ -70,7 +70,7 @@ def reads_everything(card: SourceCard, stream: StreamCard) -> bool:
 
     A dropped file is landed once, a cursor goes on where it was, and a child asks for its parents' new records alone.
     """
-    if hasattr(stream, "files") or stream.cursor is not None:
+    if hasattr(stream, "patterns") or stream.cursor is not None:
         return False
     parent = getattr(stream, "parent", None)
     return parent is None or reads_everything(card, card.stream(parent.stream))

@@ -66,8 +66,8 @@ class Stored:
 
     uri: str
     """Relative to the archive's root."""
-    sha256: str
-    """Of the bytes as received."""
+    sha256: str | None
+    """Of the bytes as received; None where they stay in a versioned bucket that doesn't tell it."""
     size: int
     """Of the bytes as received."""
     new: bool = True

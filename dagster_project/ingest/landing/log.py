@@ -15,6 +15,8 @@ from dagster_project.ingest.landing.model import Batch, LandedObject
 if TYPE_CHECKING:
     import psycopg
 
+    from dagster_project.ingest.fetch.uploads import Upload
+
 LOAD_LOCK = "hashtextextended('bindery:load:' || %s, 0)"
 """Key of the advisory lock that a load of a source holds until its transaction ends; the parameter is the source."""
 _PAGE = 1000
@@ -107,16 +109,24 @@ class Log(Protocol):
         """Give the objects of a batch in order."""
         ...
 
-    def last_seen(self, source: str, stream: str) -> dict[str, LandedObject]:
-        """Give the newest landed object of each origin."""
+    def last_seen(self, source: str, stream: str, origins: list[str] | None = None) -> dict[str, LandedObject]:
+        """Give the newest landed object of each origin, or of some."""
         ...
 
     def announced(self, source: str, stream: str | None = None) -> list[LandedObject]:
         """Give the objects that were announced and not landed yet."""
         ...
 
-    def mark_failed(self, landing_id: int, error: str) -> None:
+    def announce_listed(self, source: str, stream: str, uploads: list[Upload], *, again: bool) -> None:
+        """Announce of what is in a bucket now what isn't known yet."""
+        ...
+
+    def mark_failed(self, landing_id: int, error: str, *, gone: bool = False) -> None:
         """Say that an announced object can't be landed."""
+        ...
+
+    def mark_passed(self, landing_id: int, why: str) -> None:
+        """Say that nothing of an announced object needs to be landed."""
         ...
 
 
@@ -300,13 +310,14 @@ class LandingLog:
                 return
             last = (page[-1].position or 0, page[-1].landing_id or 0)
 
-    def last_seen(self, source: str, stream: str) -> dict[str, LandedObject]:
+    def last_seen(self, source: str, stream: str, origins: list[str] | None = None) -> dict[str, LandedObject]:
         """Give the newest landed object of each origin, for conditional requests and for telling what is new."""
         found = self._objects(
             f"select distinct on (origin) {_OBJECT} from bindery.landed where (source, stream) = (%s, %s) "
-            "and status = 'landed' and uri is not null and not exists (select from bindery.batches b where "
-            "b.batch_id = landed.batch_id and b.status = 'abandoned') order by origin, landing_id desc",
-            [source, stream],
+            "and status = 'landed' and uri is not null and (%s::text[] is null or origin = any(%s)) and not exists "
+            "(select from bindery.batches b where b.batch_id = landed.batch_id and b.status = 'abandoned') "
+            "order by origin, landing_id desc",
+            [source, stream, origins, origins],
         )
         return {landed.origin: landed for landed in found}
 
@@ -350,12 +361,25 @@ class LandingLog:
             [source, stream, stream],
         )
 
-    def mark_failed(self, landing_id: int, error: str) -> None:
+    def announce_listed(self, source: str, stream: str, uploads: list[Upload], *, again: bool) -> None:
+        """Announce of what is in a bucket now what isn't known yet; all of it where it shall be landed once more."""
+        from dagster_project.ingest.inbox.log import announce_listed
+
+        announce_listed(self.connection, source, stream, uploads, again=again)
+        self._commit()
+
+    def mark_failed(self, landing_id: int, error: str, *, gone: bool = False) -> None:
         """Say that an announced object can't be landed; announcing it again gives it another attempt."""
+        self._settle(landing_id, "failed", {"error": error, **({"gone": True} if gone else {})})
+
+    def mark_passed(self, landing_id: int, why: str) -> None:
+        """Say that nothing of an announced object needs to be landed."""
+        self._settle(landing_id, "passed", {"passed": why})
+
+    def _settle(self, landing_id: int, status: str, facts: dict[str, Any]) -> None:
         self._execute(
-            "update bindery.landed set status = 'failed', meta = meta || jsonb_build_object('error', %s::text) "
-            "where landing_id = %s",
-            [error, landing_id],
+            "update bindery.landed set status = %s, meta = meta || %s where landing_id = %s and status <> 'landed'",
+            [status, _json(facts), landing_id],
         )
         self._commit()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_project.ingest.landing.model import Batch, LandedObject
+
+if TYPE_CHECKING:
+    from dagster_project.ingest.fetch.uploads import Upload
 
 
 class MemoryLog:
@@ -14,6 +17,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self._batches: list[Batch] = []
         self._objects: dict[int, dict[str, LandedObject]] = {}
+        self._announced: list[LandedObject] = []
 
     def open_batch(self, source: str, stream: str, partition: str, fingerprint: str, full_refresh: bool) -> Batch:
         """Open a batch that starts at nothing."""
@@ -71,16 +75,34 @@ class MemoryLog:
         """Give the objects of a batch in order."""
         yield from list(self._objects[batch_id].values())
 
-    def last_seen(self, source: str, stream: str) -> dict[str, LandedObject]:
+    def last_seen(self, source: str, stream: str, origins: list[str] | None = None) -> dict[str, LandedObject]:
         """Give nothing: a preview asks for everything anew."""
         return {}
 
     def announced(self, source: str, stream: str | None = None) -> list[LandedObject]:
-        """Give nothing: what was announced waits for a fetch."""
-        return []
+        """Give what a list announced: nobody else announces anything here."""
+        return [row for row in self._announced if stream in {None, row.stream}]
 
-    def mark_failed(self, landing_id: int, error: str) -> None:
-        """Do nothing: nothing is ever announced here."""
+    def announce_listed(self, source: str, stream: str, uploads: list[Upload], *, again: bool) -> None:
+        """Announce all of it: nothing is known here."""
+        for upload in uploads:
+            self._announced.append(
+                LandedObject(
+                    source,
+                    stream,
+                    upload.fingerprint,
+                    upload.origin,
+                    meta=upload.meta,
+                    landing_id=-1 - len(self._announced),
+                    status="announced",
+                )
+            )
+
+    def mark_failed(self, landing_id: int, error: str, *, gone: bool = False) -> None:
+        """Do nothing: what isn't landed here is forgotten."""
+
+    def mark_passed(self, landing_id: int, why: str) -> None:
+        """Do nothing."""
 
     def _of(self, source: str, stream: str, partition: str) -> list[Batch]:
         return [b for b in self._batches if (b.source, b.stream, b.partition) == (source, stream, partition)]
