@@ -144,7 +144,7 @@ def lines_to_change(found: Iterable[Proposal], job: JobDefinition) -> list[str]:
 @contextlib.contextmanager
 def instance_of(settings: Settings) -> Iterator[DagsterInstance]:
     """Open the instance that has the history: in a container the one that it was given, else the laptop's."""
-    if settings.environment == "docker":
+    if settings.in_containers:
         from dagster import DagsterInstance
 
         with DagsterInstance.get() as instance:

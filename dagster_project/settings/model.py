@@ -100,6 +100,11 @@ class Settings(Fields):
     # Derived values
 
     @property
+    def in_containers(self) -> bool:
+        """Whether this is one of the platform's containers or tasks: somebody else has prepared everything."""
+        return self.environment in {"docker", "ecs"}
+
+    @property
     def secrets_path(self) -> Path:
         """Folder of secrets in use."""
         return self.secrets_dir if self.secrets_dir is not None else self.data_dir / "secrets"

@@ -40,7 +40,7 @@ def may_prepare(settings: Settings) -> bool:
     from psycopg.conninfo import conninfo_to_dict
 
     url = settings.admin_dsn().get_secret_value()
-    return settings.environment != "docker" or bool(conninfo_to_dict(url).get("user"))
+    return not settings.in_containers or bool(conninfo_to_dict(url).get("user"))
 
 
 def _state(settings: Settings) -> tuple[bool, str | None]:

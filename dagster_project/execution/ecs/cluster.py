@@ -73,6 +73,8 @@ class Cluster:
             answer = self.ecs.run_task(**request, clientToken=str(uuid.uuid4()))
         except ClientError as error:
             told = error.response.get("Error", {})
+            if int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500:
+                raise BusyError(f"ECS has trouble of its own: {told.get('Message', error)}") from None
             raise refusal(str(told.get("Code", "")), str(told.get("Message", error)), request) from None
         except BotoCoreError as error:
             raise BusyError(f"ECS can't be asked: {error}") from None

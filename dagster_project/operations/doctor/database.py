@@ -72,7 +72,7 @@ def check_server(settings: Settings) -> list[Finding]:
     )
     try:
         # The administrator's login isn't in the platform's containers.
-        inside = settings.environment == "docker"
+        inside = settings.in_containers
         with connect(settings, "reader", autocommit=True) if inside else connect_admin(settings) as connection:
             where = f"{connection.info.host}:{connection.info.port}"
             version = connection.info.server_version // 10000

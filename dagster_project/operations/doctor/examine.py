@@ -53,7 +53,7 @@ def examine(
         lambda: secrecy.check_alerts(settings),
     ]
     found = [each for check in checks for each in _listed(check())]
-    if settings.environment == "docker":
+    if settings.in_containers:
         where = warn("docker", "this is inside one of the platform's containers", "`bindery doctor docker` on the host")
         return [*found, where] if docker_wanted else found
     of_docker = engine.check_docker(settings, variables)

@@ -38,7 +38,7 @@ def check_python(version: Sequence[int] = tuple(sys.version_info[:3])) -> Findin
 
 def check_dbt(settings: Settings) -> Finding:
     """Look for the dbt command."""
-    if settings.environment == "docker":
+    if settings.in_containers:
         return ok("dbt", "in an image of its own")
     path = settings.dbt_path
     found = shutil.which(str(path))
