@@ -18,6 +18,7 @@ from dagster_project.operations import housekeeping
 from dagster_project.operations.alerts.sensor import alerts
 from dagster_project.operations.ecs_tasks import ecs_tasks
 from dagster_project.operations.first_run import first_run
+from dagster_project.operations.relaunch import schedules
 from dagster_project.resources import Platform, Warehouse
 from dagster_project.settings import get_settings
 
@@ -30,7 +31,7 @@ def bindery() -> dg.Definitions:
     """Assemble cards, Python assets and dbt with what moves them."""
     # Configured by the run: a plain instance would hand the warehouse its defaults, whatever the run says.
     platform = Platform.configure_at_launch()
-    return dg.Definitions.merge(
+    defs = dg.Definitions.merge(
         load_defs_folder(),
         load_dbt(get_settings()),
         dg.Definitions(
@@ -63,6 +64,8 @@ def bindery() -> dg.Definitions:
             ],
         ),
     )
+    # Only now is known which jobs there are.
+    return dg.Definitions.merge(defs, dg.Definitions(schedules=schedules(defs, get_settings().keep_running)))
 
 
 def load_defs_folder() -> dg.Definitions:

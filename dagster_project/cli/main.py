@@ -26,6 +26,7 @@ SUBCOMMANDS = {
     "db": "dagster_project.cli.db:db",
     "secrets": "dagster_project.cli.installation:secrets",  # pragma: allowlist secret
     "launch": "dagster_project.cli.launch:launch",
+    "relaunch": "dagster_project.cli.relaunch:relaunch",
     "backup": "dagster_project.cli.backup:backup",
     "restore": "dagster_project.cli.backup:restore",
     "retention": "dagster_project.cli.retention:retention",

@@ -154,14 +154,15 @@ def fail_dead_runs(instance: DagsterInstance) -> list[str]:
     from dagster import DagsterRunStatus, RunsFilter
 
     under_way = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    dead = [run for run in instance.get_runs(RunsFilter(statuses=under_way)) if _is_dead(run)]
+    dead = [run for run in instance.get_runs(RunsFilter(statuses=under_way)) if is_dead(run)]
     for run in dead:
         instance.report_run_failed(run, "The process that carried out this run is gone: it was killed, or the machine.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
 
 
-def _is_dead(run: DagsterRun) -> bool:
+def is_dead(run: DagsterRun) -> bool:
+    """Say whether the process that carries out a run is gone, as far as the run itself tells which it is."""
     import json
     import os
 

@@ -23,6 +23,30 @@ Duration = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[smhdw]$")]
 """``6h``: a whole number of seconds, minutes, hours, days or weeks."""
 
 
+TIMES = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1"}
+_CRON = re.compile(r"^\S+ \S+ \S+ \S+ \S+$")
+
+
+def jobs_kept_running(text: str | None) -> dict[str, str]:
+    """Read the setting ``keep_running``: job -> cron expression.
+
+    Raises:
+        ValueError: A part of it is neither.
+    """
+    found = {}
+    for part in filter(None, (each.strip() for each in (text or "").split(";"))):
+        job, _, said = (each.strip() for each in part.partition("="))
+        found[job] = cron_of_word(said) if job and said else ""
+        if not found[job]:
+            raise ValueError(f"should be job=hourly, =daily, =weekly or =cron, separated by semicolons; got {part!r}")
+    return found
+
+
+def cron_of_word(said: str) -> str:
+    """Give the cron expression that a word or an expression means, nothing where it is none."""
+    return TIMES.get(said.removeprefix("@"), said if _CRON.match(said) else "")
+
+
 class Fields(BaseSettings):
     """Everything configurable. Each field's description is what the settings page and ``.env.example`` say."""
 
@@ -225,6 +249,11 @@ class Fields(BaseSettings):
     ui_url: str | None = Field(
         default=None, pattern=r"^https?://", description="Where people open the UI; links in alerts begin with it."
     )
+    keep_running: str | None = Field(
+        default=None,
+        description="Jobs that are launched again whenever no run of them is active or queued, and when that is looked "
+        "at: `pipeline_with_scraping=hourly; bookshop_pipeline=0 4 * * 1`; hourly, daily, weekly, or cron (UTC).",
+    )
     keep_runs: Duration = Field(
         default="90d", description="How long `bindery retention` keeps finished runs and their events."
     )
@@ -234,6 +263,12 @@ class Fields(BaseSettings):
     def _is_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"^postgres(ql)?://", value.get_secret_value()):
             raise ValueError("should be postgresql://user:password@host:port/database")
+        return value
+
+    @field_validator("keep_running")
+    @classmethod
+    def _is_job_and_cron(cls, value: str | None) -> str | None:
+        jobs_kept_running(value)
         return value
 
     @model_validator(mode="after")
