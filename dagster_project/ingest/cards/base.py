@@ -33,7 +33,18 @@ MAX_TABLE_NAME = 63  # bytes: Postgres' limit on identifiers
 class CardModel(BaseModel):
     """A part of a card: unknown fields are refused, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe each field by the text below it."""
+        from dagster_project.ingest.cards.described import field_descriptions
+
+        found = handler(core_schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for name, text in field_descriptions(cls).items():
+            properties[cls.model_fields[name].alias or name].setdefault("description", text)
+        return found
 
 
 class SettingRef(CardModel):
@@ -187,7 +198,7 @@ class StepCompute(CardModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describe both ways to write it, for editors."""
-        mapping = handler.resolve_ref_schema(handler(core_schema))
+        mapping = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(core_schema, handler))
         mapping["properties"]["memory"] = {
             **mapping["properties"]["memory"],
             "anyOf": [{"type": "integer", "minimum": LEAST_MEMORY}, {"type": "string", "pattern": SIZE.pattern}],

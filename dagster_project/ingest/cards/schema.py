@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from dagster_project.ingest.cards import type_names
 from dagster_project.ingest.cards.base import SecretRef, SettingRef, SourceCard, StreamCard
+from dagster_project.ingest.cards.described import field_descriptions
 from dagster_project.ingest.durations import parse_duration
 
 TYPE_PREFIX = "dagster_project.components."
@@ -156,10 +157,11 @@ def _section(title: str, model: type[BaseModel], inherited: set[str]) -> list[st
         base = "stream" if issubclass(model, StreamCard) else "source"
         lines += [f"Besides the fields of [every {base}](#every-{base}):", ""]
     lines += ["| field | is | default | |", "|---|---|---|---|"]
+    texts = field_descriptions(model)
     for name, field in fields.items():
         written = field.alias or name
         label = f"**`{written}`**" if field.is_required() else f"`{written}`"
-        described = re.sub(r"``(.+?)``", r"`\1`", (field.description or "").replace("\n", " ")).replace("|", "\\|")
+        described = re.sub(r"``(.+?)``", r"`\1`", texts.get(name, "").replace("\n", " ")).replace("|", "\\|")
         kind = "duration" if name in _DURATION_FIELDS else _kind(field.annotation)
         lines.append(f"| {label} | {kind} | {_default(field)} | {described} |")
     return [*lines, ""]
