@@ -42,8 +42,9 @@ OURS = {
     "log_truncate_on_rotation": "on",
     "log_line_prefix": "%m [%p] %q%u@%d %a ",
 }
-NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "512MB"}
-"""For throw-away servers of tests: a power cut loses them, kill -9 of the server doesn't."""
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "512MB", "scram_iterations": "1"}
+"""For throw-away servers of tests: a power cut loses them, kill -9 of the server doesn't. Tests open thousands of
+connections, with passwords that protect nothing."""
 
 
 def make_cluster(home: Home, cluster: Path, binaries: Binaries, account: Account | None, *, durable: bool) -> None:

@@ -141,6 +141,7 @@ def test_a_new_card_passes_its_own_check(place: Installation, tmp_path: Path) ->
         )
 
 
+@pytest.mark.soak
 def test_prove_proves(place: Installation) -> None:
     done = place.bindery("prove", "--seed", "7")
     assert done.returncode == 0, said(done)

@@ -109,6 +109,7 @@ def test_a_fork_says_and_does_what_the_program_does(place: Settings, listening: 
     assert os.environ.get("HOME", "") == here
 
 
+@pytest.mark.soak
 def test_a_fork_fails_as_the_program_does(place: Settings, listening: Path, tmp_path: Path) -> None:
     for settings in (place, place.model_copy(update={"data_dir": tmp_path})):
         nonsense = call(settings, tmp_path, "build", "--nonsense")

@@ -139,7 +139,7 @@ def test_a_torn_pid_file(made: Settings, torn: str) -> None:
     assert works(embedded.start(made, durable=False))
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["open", "closed home"])
+@pytest.mark.parametrize("mode", [pytest.param(0o755, marks=pytest.mark.soak), 0o700], ids=["open", "closed home"])
 def test_three_starters_at_once_make_one_server(mode: int) -> None:
     with place(mode) as data_dir:
         _three_at_once(Settings(data_dir=data_dir))
@@ -181,7 +181,13 @@ KILL_POINTS = {
 }
 
 
-@pytest.mark.parametrize("where", KILL_POINTS)
+QUICK = {"before the server", "while the server starts", "before the cluster is in place"}
+"""Points that `make test` tries; the others are of the long suite."""
+
+
+@pytest.mark.parametrize(
+    "where", [each if each in QUICK else pytest.param(each, marks=pytest.mark.soak) for each in KILL_POINTS]
+)
 def test_kill_9_of_the_starter(stopped: Path, where: str) -> None:
     # Before there is a server, the cluster has to be made; afterwards a ready one will do.
     making = KILL_POINTS[where].startswith("cluster.")

@@ -74,6 +74,7 @@ def test_uv_is_fetched_into_the_clone_where_it_is_missing(bare_clone: Clone, pip
     assert [path for path in bare_clone.index.requests if path.startswith("/files/uv-")]
 
 
+@pytest.mark.soak
 def test_a_uv_that_is_too_old_or_a_dead_shim_is_not_used(bare_clone: Clone, tmp_path: Path) -> None:
     for text in ("echo uv 0.4.30", "exit 127"):
         program(tmp_path / "bin/uv", text)
@@ -83,6 +84,7 @@ def test_a_uv_that_is_too_old_or_a_dead_shim_is_not_used(bare_clone: Clone, tmp_
         shutil.rmtree(bare_clone.root / ".venv")
 
 
+@pytest.mark.soak
 def test_a_tampered_uv_is_refused(bare_clone: Clone) -> None:
     bare_clone.index.tampered = {"uv"}
     said = bare_clone.install(expect=1)
@@ -103,6 +105,7 @@ def test_a_second_install_does_nothing_and_asks_nobody(clone: Clone) -> None:
     assert stamp.stat().st_mtime_ns == written
 
 
+@pytest.mark.soak
 def test_what_tests_need_is_added_and_stays(clone: Clone) -> None:
     clone.install()
     clone.install("--with", "dev")
@@ -128,6 +131,7 @@ def test_a_killed_install_is_healed_by_the_next(clone: Clone) -> None:
     assert clone.runs()
 
 
+@pytest.mark.soak
 def test_an_environment_cut_short_while_copying_is_made_anew(clone: Clone) -> None:
     clone.install()
     # What a kill in the middle of copying leaves: uv takes the package for installed, and its module is not there.
@@ -155,6 +159,7 @@ def test_two_installs_at_once_both_end_well(clone: Clone) -> None:
     assert clone.runs()
 
 
+@pytest.mark.soak
 def test_a_moved_clone_installs_again(clone: Clone) -> None:
     clone.install()
     moved = clone.root.with_name("anderswo")

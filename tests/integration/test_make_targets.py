@@ -45,6 +45,7 @@ def test_make_psql_reads_what_is_typed(place: Installation) -> None:
     assert not done.stderr
 
 
+@pytest.mark.soak
 def test_make_dev_serves_the_ui_until_ctrl_c(place: Installation, tmp_path: Path) -> None:
     port = free_port()
     log = tmp_path / "dev.log"

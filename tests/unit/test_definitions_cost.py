@@ -11,6 +11,7 @@ from dagster_project.definitions import ROOT
 FORBIDDEN = ("dbt", "numpy", "pandas", "psycopg", "pyarrow", "requests", "selectolax", "python_calamine")
 MOST_SECONDS = 1.0
 """On top of `import dagster`."""
+TRIES = 5
 
 LOAD = """
 import json, sys, time
@@ -35,9 +36,12 @@ def load() -> tuple[float, set[str]]:
 
 
 def test_loading_costs_less_than_a_second_over_dagster_itself() -> None:
-    load()  # parses dbt's project where that is due, and compiles modules
-    # Processor time, and the best of three: the figure is ours, not that of what else the machine does.
-    assert min(load()[0] for _ in range(3)) < MOST_SECONDS
+    # Processor time, and the best of a few: the figure is ours, not that of what else the machine does. The first one
+    # may parse dbt's project and compile modules.
+    took = []
+    while len(took) < TRIES and min(took, default=MOST_SECONDS) >= MOST_SECONDS:
+        took.append(load()[0])
+    assert min(took) < MOST_SECONDS, took
 
 
 def test_loading_imports_nothing_heavy() -> None:

@@ -36,11 +36,12 @@ def test_errors_count_as_failures() -> None:
     ("body", "expected"),
     [
         ("def test_a(): pass\ndef test_b(): assert False", Counts(1, 1)),
-        ("import pytest\n@pytest.fixture\ndef broken(): raise OSError\ndef test_a(broken): pass", Counts(0, 1)),
+        pytest.param("import pytest\n@pytest.fixture\ndef broken(): raise OSError\ndef test_a(broken): pass",
+                     Counts(0, 1), marks=pytest.mark.soak),
         ("import unittest\nclass TestA(unittest.TestCase):\n    def test_a(self): raise unittest.SkipTest('no')",
          Counts(0, 0, 1)),
         ("import warnings\ndef test_a(): warnings.warn('old', DeprecationWarning)", Counts(0, 1)),
-        ("def test_a(:", Counts(0, 1)),
+        pytest.param("def test_a(:", Counts(0, 1), marks=pytest.mark.soak),
     ],
 )  # fmt: skip
 def test_a_real_run_is_counted(body: str, expected: Counts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
