@@ -12,8 +12,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from dagster_project.components import FileSource, naming
+from dagster_project.components.uploads import uploads_sensor
 from dagster_project.dbt_assets.load import load_dbt
 from dagster_project.execution.executors import executor
+from dagster_project.ingest.cards.file import FileSourceCard
 from dagster_project.operations import housekeeping
 from dagster_project.operations.alerts.sensor import alerts
 from dagster_project.operations.ecs_tasks import ecs_tasks
@@ -31,8 +34,10 @@ def bindery() -> dg.Definitions:
     """Assemble cards, Python assets and dbt with what moves them."""
     # Configured by the run: a plain instance would hand the warehouse its defaults, whatever the run says.
     platform = Platform.configure_at_launch()
+    sources, files = load_defs_folder()
+    queue = get_settings().uploads_queue_url
     defs = dg.Definitions.merge(
-        load_defs_folder(),
+        sources,
         load_dbt(get_settings()),
         dg.Definitions(
             resources={"platform": platform, "warehouse": Warehouse(platform=platform)},
@@ -52,6 +57,7 @@ def bindery() -> dg.Definitions:
             schedules=[housekeeping.schedule()],
             sensors=[
                 alerts(),
+                *([uploads(sources, files, queue)] if queue is not None and files else []),
                 *([first_run("pipeline_with_scraping")] if get_settings().environment == "docker" else []),
                 *([ecs_tasks()] if get_settings().environment == "ecs" else []),
                 dg.AutomationConditionSensorDefinition(
@@ -68,8 +74,15 @@ def bindery() -> dg.Definitions:
     return dg.Definitions.merge(defs, dg.Definitions(schedules=schedules(defs, get_settings().keep_running)))
 
 
-def load_defs_folder() -> dg.Definitions:
-    """Load ``defs/`` through the component tree.
+def uploads(sources: dg.Definitions, cards: list[FileSourceCard], queue: str) -> dg.SensorDefinition:
+    """Build the sensor that serves every watched bucket; cards that read folders are left alone by it."""
+    names = {naming.fetch_job(card.source) for card in cards}
+    jobs = [job for job in sources.jobs or [] if getattr(job, "name", None) in names]
+    return uploads_sensor(cards, jobs, queue)
+
+
+def load_defs_folder() -> tuple[dg.Definitions, list[FileSourceCard]]:
+    """Load ``defs/`` through the component tree; give the cards of watched files beside it.
 
     ``dg.load_from_defs_folder`` would do, but it also imports every package that has components to offer, in every
     process, for a list that only `dg` shows: 4 s against 0.1 s.
@@ -82,4 +95,6 @@ def load_defs_folder() -> dg.Definitions:
         # Dagster's own loader uses parts of itself that are in beta, and a function that pydantic has deprecated.
         warnings.simplefilter("ignore")
         # Without `component_tree=`: with it the code server imports all those packages after all, at each start.
-        return tree.build_defs_at_path(ROOT / "defs")
+        built = tree.build_defs_at_path(ROOT / "defs")
+        files = [component.card for component in tree.get_all_components(of_type=FileSource)]
+        return built, [card for card in files if isinstance(card, FileSourceCard) and card.watch]

@@ -58,6 +58,11 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resour
         return get_settings()
 
     @property
+    def notified(self) -> bool:
+        """Say whether a queue tells of uploads."""
+        return self.settings.uploads_queue_url is not None
+
+    @property
     def database(self) -> str | None:
         """Name the database of this run, None for the warehouse itself."""
         return self.settings.debug_database if self.debug_rows else None

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_project.components import naming
 from dagster_project.components.platform import RESOURCE, platform_of, reading
 from dagster_project.components.schedule import usable_cron
+from dagster_project.components.uploads import look
 from dagster_project.ingest.cards.base import SourceCard
 from dagster_project.ingest.cards.file import FileSourceCard
 
@@ -75,6 +76,7 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
     A file is written into the landing log as announced, then a run is asked for; the log decides what is new, not the
     run key. The key is ``<landing id>:<attempt>``: the same announcement never runs twice. What is landed and failed
     to load is tried again once a file of the folder is touched (``again``), or by any later run of the source.
+    A bucket is listed as often as its card says, unless the sensor ``uploads`` serves it.
     """
 
     @dg.sensor(
@@ -87,11 +89,20 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
     )
     def arrivals(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         from dagster_project.ingest.fetch.arrivals import announce_arrivals
+        from dagster_project.ingest.inbox.consume import routes_of
 
         if waits_for_first_run(context):
             yield dg.SkipReason("the installation is new, and its first run reads the folder too")
             return
-        runtime = platform_of(context).runtime()
+        platform = platform_of(context)
+        runtime = platform.runtime()
+        for route in routes_of([card], runtime):
+            asked: list[dg.RunRequest] = [] if platform.notified else look(context, route, runtime)
+            why = "the sensor `uploads` serves this bucket" if platform.notified else "no new object"
+            yield from asked
+            if not asked:
+                yield dg.SkipReason(why)
+            return
         found = announce_arrivals(card, runtime)
         if not found:
             key = again(card, runtime)
@@ -112,7 +123,11 @@ def waits_for_first_run(context: dg.SensorEvaluationContext) -> bool:
     Where no first run appears within a minute (somebody turned its sensor off), nothing waits for one.
     """
     repository = context.repository_def
-    if context.cursor == "settled" or repository is None or not repository.has_sensor_def(naming.FIRST_RUN):
+    if (
+        (context.cursor or "").startswith(("settled", "{"))
+        or repository is None
+        or not repository.has_sensor_def(naming.FIRST_RUN)
+    ):
         return False
     first = context.instance.get_runs(dg.RunsFilter(tags={"dagster/sensor_name": naming.FIRST_RUN}), limit=1)
     looks = int(context.cursor or 0) + 1

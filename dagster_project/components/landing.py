@@ -36,6 +36,8 @@ class FetchConfig(dg.Config):
     """Forget cursors and read everything again."""
     limit: int = 0
     """At most so many records of each stream; 0 means all."""
+    arrivals: bool = False
+    """Of a bucket only what is announced, without a list of what else is in it."""
 
 
 def landing_asset(card: SourceCard) -> dg.AssetsDefinition:
@@ -92,6 +94,7 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
             streams=config.streams or None,
             limit=limit or None,
             full_refresh=config.full_refresh or platform.full_refresh,
+            arrivals=config.arrivals and not (config.full_refresh or platform.full_refresh),
         )
         error: Exception | None = None
     except Exception as raised:

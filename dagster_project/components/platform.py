@@ -27,6 +27,11 @@ class Platform(Protocol):
     full_refresh: bool
     """Forget cursors: fetch everything again."""
 
+    @property
+    def notified(self) -> bool:
+        """Whether a queue tells of uploads."""
+        ...
+
     def runtime(self, *, run_id: str | None = None, progress: Callable[[Progress], None] | None = None) -> Runtime:
         """Make what the engine works with."""
         ...

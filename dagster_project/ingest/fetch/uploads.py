@@ -101,13 +101,16 @@ def wants(patterns: Iterable[str], origin: str) -> bool:
     return any(matcher(pattern).fullmatch(origin) for pattern in patterns)
 
 
-def list_uploads(place: Place, patterns: Iterable[str], passed: list[Passed] | None = None) -> Iterator[Upload]:
+def list_uploads(
+    place: Place, patterns: Iterable[str], passed: list[Passed] | None = None, after: str = ""
+) -> Iterator[Upload]:
     """List the objects that match, in the order of their keys, a thousand in each request.
 
     Args:
         place: Bucket and prefix.
         patterns: Of the stream.
         passed: Gets what matches and isn't given.
+        after: Whole key behind which the list begins.
 
     Raises:
         SourceError: The bucket can't be listed.
@@ -115,7 +118,8 @@ def list_uploads(place: Place, patterns: Iterable[str], passed: list[Passed] | N
     patterns = list(patterns)
     passed = passed if passed is not None else []
     narrowed = place.key(_common(patterns))
-    pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=narrowed)
+    lister = client("s3").get_paginator("list_objects_v2")
+    pages = lister.paginate(Bucket=place.bucket, Prefix=narrowed, StartAfter=after)
     with told("ListObjectsV2", str(place), SourceError, TransientSourceError):
         for page in pages:
             for each in page.get("Contents", []):

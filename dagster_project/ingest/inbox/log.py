@@ -35,10 +35,10 @@ _AGAIN = "status = 'announced', attempt = attempt + 1, batch_id = null, position
 # A list of what is there now. Rows of the log are compared by ETag; `again` asks for everything once more.
 _LISTED = (
     "with listed as (select * from jsonb_to_recordset(%(found)s) as f(fingerprint text, origin text, meta jsonb)), "
-    "compared as (select f.*, newest.status, newest.etag, newest.gone from listed f left join lateral (select "
-    "l.status, l.meta ->> 'etag' as etag, l.meta ? 'gone' as gone from bindery.landed l where (l.source, l.stream, l.origin) = "
-    "(%(source)s, %(stream)s, f.origin) and not exists (select from bindery.batches b where b.batch_id = l.batch_id "
-    "and b.status = 'abandoned') order by l.landing_id desc limit 1) newest on true) "
+    "compared as (select f.*, newest.* from listed f left join lateral (select l.status, l.meta ->> 'etag' as etag, "
+    "l.meta ? 'gone' as gone from bindery.landed l where (l.source, l.stream, l.origin) = (%(source)s, %(stream)s, "
+    "f.origin) and not exists (select from bindery.batches b where b.batch_id = l.batch_id and b.status = 'abandoned') "
+    "order by l.landing_id desc limit 1) newest on true) "
     "insert into bindery.landed (source, stream, status, fingerprint, origin, meta) "
     "select %(source)s, %(stream)s, 'announced', fingerprint, origin, meta from compared "
     "where etag is distinct from (meta ->> 'etag') or gone and status = 'failed' "
@@ -86,7 +86,9 @@ def _announce_one(connection: psycopg.Connection[Any], source: str, stream: str,
         if meta.get("etag") == upload.etag:
             # The same bytes. Put once more after a failure, they are to be tried once more.
             retried = status == "failed" and (bool(known) or "gone" in meta)
-            added = {name: upload.meta[name] for name in ("sequencer", "version") if name in upload.meta}
+            added = {"sequencer": upload.sequencer} if upload.sequencer else {}
+            if upload.version and "version" not in meta:
+                added["version"] = upload.version
             connection.execute(
                 f"update bindery.landed set meta = (meta - %s::text[]) || %s{', ' + _AGAIN if retried else ''} "
                 "where landing_id = %s".encode(),
