@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "state": "dagster_project.cli.inspect:state",
     "loads": "dagster_project.cli.inspect:loads",
     "landing": "dagster_project.cli.landing:landing",
+    "inbox": "dagster_project.cli.inbox:inbox",
     "dbt": "dagster_project.cli.platform:dbt",
     "dev": "dagster_project.cli.platform:dev",
     "world": "dagster_project.cli.platform:world",
@@ -32,6 +33,7 @@ SUBCOMMANDS = {
     "retention": "dagster_project.cli.retention:retention",
     "doctor": "dagster_project.cli.doctor:doctor",
     "alert": "dagster_project.cli.alert:alert",
+    "deploy": "dagster_project.cli.deploy:deploy",
 }
 """Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
 

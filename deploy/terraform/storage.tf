@@ -100,11 +100,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     content {
       id     = "archive"
       status = "Enabled"
-
-      # Small objects cost more there than here: each is counted as 128 KiB.
-      filter {
-        object_size_greater_than = 131072
-      }
+      # S3 leaves objects under 128 KiB where they are: they would cost more there.
+      filter {}
 
       transition {
         days          = local.buckets[each.key].archive_days

@@ -79,7 +79,7 @@ def size_of(compute: Compute, gpu_provider: str | None = None) -> Size:
             raise SizeError(
                 f"the compute class {compute} asks for {reason}, which Fargate doesn't have. What to change: name a "
                 "capacity provider of EC2 instances in BINDERY_ECS_GPU_CAPACITY_PROVIDER (Terraform makes one with "
-                "`gpu = true`), or ask for less"
+                "`gpu_instance_type`), or ask for less"
             )
         return Size(
             cpu, memory, compute.gpu, on_fargate=False, why=f"{reason}: by the capacity provider {gpu_provider}"
