@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-def query(sql: str, parameters: tuple[Any, ...] = (), *, write: bool = False) -> list[dict[str, Any]]:
+def query(sql: str, parameters: tuple[Any, ...] | dict[str, Any] = (), *, write: bool = False) -> list[dict[str, Any]]:
     """Run one statement as the loader and give its rows."""
     from psycopg.rows import dict_row
 

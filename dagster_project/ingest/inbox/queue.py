@@ -150,3 +150,21 @@ def dead_letters(url: str, said: dict[str, str] | None = None) -> str | None:
     name = str(json.loads(policy)["deadLetterTargetArn"]).rpartition(":")[2]
     # The sibling of this queue: asking for its URL would need another right.
     return url.rpartition("/")[0] + "/" + name
+
+
+def redrive(dead: str, url: str) -> int:
+    """Move dead letters back, each sent before it is deleted; tell how many.
+
+    A message that a crash leaves in both queues changes nothing the second time.
+
+    Raises:
+        SourceError: A queue refuses.
+    """
+    source, moved = Queue(dead), 0
+    while messages := source.receive(0):
+        for message in messages:
+            with told("SendMessage", url, SourceError, TransientSourceError):
+                client("sqs").send_message(QueueUrl=url, MessageBody=message.body)
+        source.delete(messages)
+        moved += len(messages)
+    return moved

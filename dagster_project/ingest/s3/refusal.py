@@ -42,7 +42,7 @@ RIGHTS = {
     "ChangeMessageVisibility": "sqs:ChangeMessageVisibility",
     "ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
-    "StartMessageMoveTask": "sqs:StartMessageMoveTask; on the dead letters sqs:ReceiveMessage, sqs:DeleteMessage",
+    "SendMessage": "sqs:SendMessage",
 }
 """Operation -> the right that a role needs for it."""
 
