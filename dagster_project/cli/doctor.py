@@ -44,6 +44,20 @@ def docker(as_json: bool) -> None:
     tell(look(docker_wanted=True), as_json)
 
 
+@doctor.command()
+@json_option
+def aws(as_json: bool) -> None:
+    """Look at what ECS needs: cluster, network and the way out, images, sizes, buckets, queue, secrets, roles."""
+    from dagster_project.operations.doctor.aws import examine_aws
+    from dagster_project.settings import get_settings
+
+    try:
+        findings = examine_aws(get_settings())
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: `uv sync --group aws` installs what speaks to AWS") from None
+    tell(findings, as_json)
+
+
 def look(*, docker_wanted: bool) -> list[Finding]:
     """Make every check of this installation."""
     from dagster_project.cli.cards import references

@@ -71,5 +71,11 @@ def test_what_fargate_lacks_goes_to_instances_or_is_refused_with_the_fix(asked: 
         size_of(asked)
     size = size_of(asked, "shop-gpu")
     assert not size.on_fargate
-    assert (size.cpu, size.memory, size.gpu) == (asked.cpu * 1024, asked.memory // MIB, asked.gpu)
+    mib = asked.memory // MIB
+    assert (size.cpu, size.memory, size.gpu) == (asked.cpu * 1024, mib - mib // 8, asked.gpu)
     assert "shop-gpu" in size.why
+
+
+def test_the_class_gpu_is_what_terraform_registers_for_it() -> None:
+    size = size_of(CLASSES["gpu"], "shop-gpu")
+    assert (size.cpu, size.memory) == (4096, 14336)

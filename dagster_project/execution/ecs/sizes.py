@@ -13,6 +13,9 @@ from dagster_project.execution.compute import MIB, Compute, format_size
 UNITS = 1024
 """ECS's CPU units in one core."""
 
+KEPT_BY_INSTANCES = 8
+"""Part of an instance's memory that its system and the agent of ECS need: one of 16 GiB has no 16 GiB for tasks."""
+
 
 class SizeError(ValueError):
     """No task can be as large as is asked; the message says what to change."""
@@ -81,9 +84,8 @@ def size_of(compute: Compute, gpu_provider: str | None = None) -> Size:
                 "capacity provider of EC2 instances in BINDERY_ECS_GPU_CAPACITY_PROVIDER (Terraform makes one with "
                 "`gpu_instance_type`), or ask for less"
             )
-        return Size(
-            cpu, memory, compute.gpu, on_fargate=False, why=f"{reason}: by the capacity provider {gpu_provider}"
-        )
+        why = f"{reason}: by the capacity provider {gpu_provider}, whose instances keep an eighth of their memory"
+        return Size(cpu, memory - memory // KEPT_BY_INSTANCES, compute.gpu, on_fargate=False, why=why)
     _, units, mib = min(fitting)
     if (units, mib) == (cpu, memory):
         return Size(units, mib)
