@@ -84,4 +84,6 @@ class Chunk:
     refused: list[Refused] = field(default_factory=list)
     replaced_nul: int = 0
     """Values in which NUL characters or lone surrogates were replaced by U+FFFD while parsing."""
+    left_out: int = 0
+    """Rows that the card's recipe left out."""
     text_bytes: int = 0

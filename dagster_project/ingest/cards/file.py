@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dagster_project.ingest.cards.base import CardModel, Duration, SourceCard, StreamCard, Text
+from dagster_project.ingest.cards.recipe import Recipe
 
 _SPECIAL = re.compile(r"[*?\[]")
 FileFormat = Literal["auto", "csv", "jsonl", "json", "parquet", "xlsx"]
@@ -48,6 +49,8 @@ class FileStream(StreamCard):
     """Pattern of the members to read in a zip archive; all that have a known format otherwise."""
     add: dict[str, Literal["file_name", "file_path", "file_modified_at", "row_number"]] = Field(default_factory=dict)
     """Column -> fact of the file, added to each row."""
+    recipe: Recipe | None = None
+    """How rows are cleaned before their types are found, so that the raw table holds clean ones."""
 
     @field_validator("suffix", mode="before")
     @classmethod

@@ -46,6 +46,7 @@ class Block:
     origins: list[Origin]
     refused: list[tuple[Origin, Refused]] = field(default_factory=list)
     replaced_nul: int = 0
+    left_out: int = 0
     renamed_twice: int = 0
     """Rows in which both a former and today's name of a field had a value."""
 
@@ -107,6 +108,7 @@ class _Waiting:
         self._kinds: dict[str, Kind] = {}
         self._parts: list[Chunk] = []
         self._replaced = 0
+        self._left_out = 0
         self._twice = 0
 
     @property
@@ -130,6 +132,7 @@ class _Waiting:
         self.origins.append(origin)
         self._refused += [(origin, refused) for refused in chunk.refused]
         self._replaced += chunk.replaced_nul
+        self._left_out += chunk.left_out
         self._twice += twice
         for name, column in chunk.columns.items():
             known = self._kinds.get(name, Kind.NULL)
@@ -141,7 +144,7 @@ class _Waiting:
 
     def block(self) -> Block:
         columns = {name: Column(self._values(name, kind), kind) for name, kind in self._kinds.items()}
-        return Block(columns, self.rows, self.origins, self._refused, self._replaced, self._twice)
+        return Block(columns, self.rows, self.origins, self._refused, self._replaced, self._left_out, self._twice)
 
     def _values(self, name: str, kind: Kind) -> pa.Array:
         parts = []

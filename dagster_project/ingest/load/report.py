@@ -11,7 +11,7 @@ _SHOWN = 5
 """Unreadable objects that an error names."""
 _SUMS = (
     *("rows_read", "inserted", "updated", "unchanged", "deleted", "duplicates", "conflicts", "quarantined", "bytes"),
-    *("objects", "batches", "seconds", "emptied", "replaced_nul", "superseded", "resolved"),
+    *("objects", "batches", "seconds", "emptied", "replaced_nul", "left_out", "superseded", "resolved"),
 )
 
 
@@ -50,6 +50,8 @@ class StreamLoad:
     emptied: int = 0
     """Empty texts that became NULL in columns whose type has no empty value."""
     replaced_nul: int = 0
+    left_out: int = 0
+    """Rows that the card's recipe left out; not among those read."""
     superseded: int = 0
     """Batches not read because a newer one holds everything."""
     resolved: int = 0
@@ -102,6 +104,7 @@ class StreamLoad:
             "codes": self.codes,
             "emptied": self.emptied,
             "replaced_nul": self.replaced_nul,
+            "left_out": self.left_out,
             "superseded": self.superseded,
             "resolved": self.resolved,
             "table_rows": self.table_rows,

@@ -136,6 +136,7 @@ class StreamLoader:
         report = self.report
         report.rows_read += block.rows + len(block.refused)
         report.replaced_nul += block.replaced_nul
+        report.left_out += block.left_out
         if block.renamed_twice:
             report.warnings.append(
                 f"{block.renamed_twice:,} rows have a value under a former and under today's name of a field "

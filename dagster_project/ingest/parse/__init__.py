@@ -47,6 +47,10 @@ def read(
     from dagster_project.ingest.parse.shape import limited, without_ignored
 
     chunks = without_ignored(_chunks(card, stream, obj, open_bytes), stream.ignore)
+    if isinstance(stream, FileStream) and stream.recipe is not None:
+        from dagster_project.ingest.parse.recipe import apply_recipe
+
+        chunks = apply_recipe(stream.recipe, chunks)
     yield from chunks if limit is None else limited(chunks, limit)
 
 
