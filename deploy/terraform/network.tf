@@ -138,6 +138,6 @@ resource "aws_flow_log" "this" {
   vpc_id               = aws_vpc.this[0].id
   traffic_type         = "REJECT"
   log_destination_type = "s3"
-  log_destination      = "${aws_s3_bucket.this["logs"].arn}/network/"
+  log_destination      = aws_s3_bucket.this["logs"].arn
   tags                 = { Name = var.project }
 }

@@ -175,7 +175,7 @@ data "aws_iam_policy_document" "bucket" {
     content {
       sid       = "FlowLogs"
       actions   = ["s3:PutObject"]
-      resources = ["${each.value.arn}/network/AWSLogs/${local.account}/*"]
+      resources = ["${each.value.arn}/AWSLogs/${local.account}/*"]
 
       principals {
         type        = "Service"

@@ -10,7 +10,10 @@ from dagster_project.operations.deploy.programs import Programs
 from dagster_project.operations.deploy.release import IMAGES, Release
 
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
-GROUPS = "--group docker --group aws"
+BUILD = {
+    "PACKAGE_GROUPS": "--group docker --group aws",
+    "IMPORTS": "boto3.session botocore.client dagster_aws.ecs dagster_aws.s3.compute_log_manager",
+}
 """Locked packages of the images: what they have under compose, and what speaks to AWS."""
 
 
@@ -38,8 +41,9 @@ def push(
             if not logged_in:
                 login(programs, ecr)
                 logged_in = True
-            words = ["--target", "aws", "--platform", PLATFORMS[architecture], "--build-arg", f"GROUPS={GROUPS}"]
-            words += ["--build-arg", f"VERSION={name}", "--tag", f"{address}:{name}", "."]
+            words = ["--target", "aws", "--platform", PLATFORMS[architecture], "--tag", f"{address}:{name}", "."]
+            for argument, value in {**BUILD, "VERSION": name}.items():
+                words += ["--build-arg", f"{argument}={value}"]
             programs.run("docker", "build", "--file", file, *words)
             programs.run("docker", "push", f"{address}:{name}")
             digest = find(ecr, address, name)
