@@ -39,7 +39,7 @@ def place(
             "with open_instance(prepare_home(s)): pass"
         )
         subprocess.run([sys.executable, "-c", script], env=made.environment, check=True)
-        done = made.bindery("run", "gutenberg", "uploads")
+        done = made.quick("run", "gutenberg", "uploads")
         assert done.returncode == 0, done.stderr
         yield made
 
@@ -47,7 +47,7 @@ def place(
 @pytest.fixture(scope="module")
 def backup(place: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("backups") / "backup.tar"
-    done = place.bindery("backup", str(file))
+    done = place.quick("backup", str(file))
     assert done.returncode == 0, done.stderr
     assert "landed objects" in done.stdout
     return file
@@ -76,7 +76,7 @@ def fresh(place: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "BINDERY_ENV_FILE": "",
         "BINDERY_DATA_DIR": str(folder / "data"),
         "BINDERY_DROP_DIR": str(place.settings.drop_path),
-        "BINDERY_GUTENBERG_URL": place.bindery("world", "status").stdout.split(": ")[1].split(",")[0],
+        "BINDERY_GUTENBERG_URL": place.quick("world", "status").stdout.split(": ")[1].split(",")[0],
         "BINDERY_ENVIRONMENT": "test",
     }
     embedded.start(settings, durable=False)
@@ -88,10 +88,10 @@ def fresh(place: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def test_a_backup_of_nothing_missing_says_what_is_in_it(place: Installation, backup: Path) -> None:
     assert backup.stat().st_mode & 0o777 == 0o600
-    done = place.bindery("restore", "--check", str(backup))
+    done = place.quick("restore", "--check", str(backup))
     assert done.returncode == 0, done.stderr
     assert "is whole" in done.stdout
-    again = place.bindery("backup", str(backup))
+    again = place.quick("backup", str(backup))
     assert again.returncode == 5
     assert "there already" in again.stderr
 
@@ -118,33 +118,33 @@ def test_a_fresh_server_takes_it_and_goes_on_where_it_was(
     place: Installation, fresh: Installation, backup: Path
 ) -> None:
     before = content(place)
-    done = fresh.bindery("restore", str(backup))
+    done = fresh.quick("restore", str(backup))
     assert done.returncode == 0, done.stderr
     assert content(fresh) == before
     databases = {row[0] for row in fresh.rows("select datname from pg_database")}
     assert not [name for name in databases if name.endswith((FILLING, REPLACED))]
     # Its own passwords hold, and the rights are those of a new one.
     for role in ("reader", "loader"):
-        shown = fresh.bindery("db", "psql", "--role", role, "-Atc", "select count(*) from raw.gutenberg__books")
+        shown = fresh.quick("db", "psql", "--role", role, "-Atc", "select count(*) from raw.gutenberg__books")
         assert shown.stdout.strip() == str(before["raw.gutenberg__books"][0]), shown.stderr
-    denied = fresh.bindery("db", "psql", "--role", "reader", "-Atc", "delete from raw.gutenberg__books")
+    denied = fresh.quick("db", "psql", "--role", "reader", "-Atc", "delete from raw.gutenberg__books")
     assert "permission denied" in denied.stderr
-    assert "permission denied" in fresh.bindery("db", "psql", "--role", "api", "-Atc", "table bindery.loads").stderr
-    closed = fresh.bindery("db", "psql", "--role", "loader", "--database", "dagster", "-c", "select 1")
+    assert "permission denied" in fresh.quick("db", "psql", "--role", "api", "-Atc", "table bindery.loads").stderr
+    closed = fresh.quick("db", "psql", "--role", "loader", "--database", "dagster", "-c", "select 1")
     assert "permission denied" in closed.stderr
-    run = fresh.bindery("run", "gutenberg", "uploads")
+    run = fresh.quick("run", "gutenberg", "uploads")
     assert run.returncode == 0, run.stderr
     assert "inserted" not in run.stdout, "what was loaded isn't loaded twice"
     raw = [table for table in before if table.startswith("raw.")]
     assert {table: content(fresh)[table] for table in raw} == {table: before[table] for table in raw}
-    replayed = fresh.bindery("replay", "gutenberg")
+    replayed = fresh.quick("replay", "gutenberg")
     assert replayed.returncode == 0, "landed bytes came along: " + replayed.stderr
     assert "inserted" not in replayed.stdout
 
 
 def test_content_is_not_replaced_unasked(fresh: Installation, backup: Path) -> None:
     before = content(fresh)
-    done = fresh.bindery("restore", str(backup))
+    done = fresh.quick("restore", str(backup))
     assert done.returncode == 5
     assert "has content" in done.stderr
     assert "--replace" in done.stderr
@@ -157,7 +157,7 @@ def test_one_that_is_damaged_changes_nothing(fresh: Installation, backup: Path, 
     changed = bytearray(backup.read_bytes())
     changed[len(changed) // 2] ^= 0xFF
     damaged.write_bytes(changed)
-    done = fresh.bindery("restore", "--replace", str(damaged))
+    done = fresh.quick("restore", "--replace", str(damaged))
     assert done.returncode == 5
     assert "the backup is damaged" in done.stderr
     assert "Traceback" not in done.stderr
@@ -166,7 +166,7 @@ def test_one_that_is_damaged_changes_nothing(fresh: Installation, backup: Path, 
 
 def test_nobody_loses_what_they_work_in(fresh: Installation, backup: Path) -> None:
     with fresh.connect():
-        done = fresh.bindery("restore", "--replace", str(backup))
+        done = fresh.quick("restore", "--replace", str(backup))
     assert done.returncode == 5
     assert "1 sessions are open (bindery admin)" in done.stderr
 
@@ -184,7 +184,7 @@ def test_a_killed_restore_leaves_what_was_there_and_can_be_run_again(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert content(fresh) == before
-    done = fresh.bindery("restore", "--replace", str(backup))
+    done = fresh.quick("restore", "--replace", str(backup))
     assert done.returncode == 0, done.stderr
     assert content(fresh) == content(place)
 
@@ -200,6 +200,6 @@ def test_a_killed_backup_leaves_no_file_under_its_name(place: Installation, tmp_
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not target.exists()
-    done = place.bindery("backup", "--no-landing", str(target))
+    done = place.quick("backup", "--no-landing", str(target))
     assert done.returncode == 0, done.stderr
     assert "without landed bytes" in done.stdout

@@ -39,7 +39,7 @@ def place(
 ) -> Iterator[Installation]:
     with installation(server_settings, admin, tmp_path_factory.mktemp("cli"), "cli") as made:
         for command in (("db", "migrate"), ("world", "start")):
-            done = made.bindery(*command)
+            done = made.quick(*command)
             assert done.returncode == 0, done.stderr
         yield made
 
@@ -64,7 +64,7 @@ def test_check_finds_the_shipped_cards_good(place: Installation) -> None:
 
 def test_check_names_file_line_and_field_of_a_mistake(place: Installation, card: Path) -> None:
     card.write_text(card.read_text().replace("primary_key", "primry_key"))
-    done = place.bindery("check", str(card))
+    done = place.quick("check", str(card))
     assert done.returncode == 2
     assert f"{card}:9" in done.stderr
     assert "primry_key" in done.stderr
@@ -72,7 +72,7 @@ def test_check_names_file_line_and_field_of_a_mistake(place: Installation, card:
 
 
 def test_preview_shows_rows_and_writes_nothing(place: Installation) -> None:
-    done = place.bindery("preview", "gutenberg.books", "--limit", "2", "--json")
+    done = place.quick("preview", "gutenberg.books", "--limit", "2", "--json")
     assert done.returncode == 0, said(done)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 2
@@ -80,65 +80,63 @@ def test_preview_shows_rows_and_writes_nothing(place: Installation) -> None:
 
 
 def test_a_source_is_run_looked_into_and_replayed(place: Installation) -> None:
-    first = place.bindery("run", "uploads")
+    first = place.quick("run", "uploads")
     assert first.returncode == 0, said(first)
     assert "6 quarantined" in first.stdout
-    again = place.bindery("run", "uploads")
+    again = place.quick("run", "uploads")
     assert again.returncode == 0, said(again)
     assert "nothing new" in again.stdout
-    refused = place.bindery("quarantine", "uploads.ratings", "--json")
+    refused = place.quick("quarantine", "uploads.ratings", "--json")
     assert len(refused.stdout.splitlines()) == 6, said(refused)
     before = place.content()["raw.uploads__ratings"]
-    replayed = place.bindery("replay", "uploads")
+    replayed = place.quick("replay", "uploads")
     assert replayed.returncode == 0, said(replayed)
     assert place.content()["raw.uploads__ratings"] == before
-    loads = [json.loads(line) for line in place.bindery("loads", "uploads", "--json").stdout.splitlines()]
+    loads = [json.loads(line) for line in place.quick("loads", "uploads", "--json").stdout.splitlines()]
     assert [load["kind"] for load in loads] == ["replay", "load"]
-    state = place.bindery("state", "show", "uploads", "--json")
+    state = place.quick("state", "show", "uploads", "--json")
     assert json.loads(state.stdout.splitlines()[0])["waiting_batches"] == 0
 
 
 def test_a_cursor_is_shown_and_forgotten(place: Installation) -> None:
-    assert place.bindery("run", "gutenberg").returncode == 0
-    shown = place.bindery("state", "show", "gutenberg", "--json")
+    assert place.quick("run", "gutenberg").returncode == 0
+    shown = place.quick("state", "show", "gutenberg", "--json")
     assert "updated_at" in json.loads(shown.stdout)["loaded_cursor"]
-    reset = place.bindery("state", "reset", "gutenberg", "--yes")
+    reset = place.quick("state", "reset", "gutenberg", "--yes")
     assert reset.returncode == 0, said(reset)
-    again = place.bindery("run", "gutenberg")
+    again = place.quick("run", "gutenberg")
     assert "388 rows read" in again.stdout
     assert "388 unchanged" in again.stdout
 
 
 def test_a_card_alone_and_its_exit_codes(place: Installation, card: Path) -> None:
-    dry = place.bindery("run", "--card", str(card), "--dry-run")
+    dry = place.quick("run", "--card", str(card), "--dry-run")
     assert dry.returncode == 0, said(dry)
     assert "Dracula" in dry.stdout
     assert "nothing was written" in dry.stdout
     assert "raw.shelf__books" not in place.content()
-    done = place.bindery("run", "--card", str(card))
+    done = place.quick("run", "--card", str(card))
     assert done.returncode == 0, said(done)
     assert "1 quarantined" in done.stdout
     card.with_name("2.csv").write_text("id,title,price\n3,Ulysses,x\n4,Persuasion,y\n5,Walden,z\n")
-    refused = place.bindery("run", "--card", str(card))
+    refused = place.quick("run", "--card", str(card))
     assert refused.returncode == 4, said(refused)
     assert place.content()["raw.shelf__books"][0] == 1, "nothing of a refused load is kept"
-    assert place.bindery("run", "--card", str(card), "--database", "postgresql://x@127.0.0.1:9/x").returncode == 5
-    assert place.bindery("run", "nowhere").returncode == 2
-    down = place.bindery("run", "gutenberg", BINDERY_GUTENBERG_URL="http://127.0.0.1:9/api")
+    assert place.quick("run", "--card", str(card), "--database", "postgresql://x@127.0.0.1:9/x").returncode == 5
+    assert place.quick("run", "nowhere").returncode == 2
+    down = place.quick("run", "gutenberg", BINDERY_GUTENBERG_URL="http://127.0.0.1:9/api")
     assert down.returncode == 3, said(down)
     assert "127.0.0.1:9" in down.stderr
 
 
 def test_a_new_card_passes_its_own_check(place: Installation, tmp_path: Path) -> None:
     for kind in ("rest", "web", "file"):
-        made = place.bindery("new", "source", f"fresh_{kind}", "--type", kind, "--dir", str(tmp_path))
+        made = place.quick("new", "source", f"fresh_{kind}", "--type", kind, "--dir", str(tmp_path))
         assert made.returncode == 0, said(made)
         path = tmp_path / f"fresh_{kind}" / "defs.yaml"
-        checked = place.bindery("check", str(path))
+        checked = place.quick("check", str(path))
         assert checked.returncode == 0, said(checked)
-        assert place.bindery("new", "source", f"fresh_{kind}", "--dir", str(tmp_path)).returncode == 2, (
-            "never overwrites"
-        )
+        assert place.quick("new", "source", f"fresh_{kind}", "--dir", str(tmp_path)).returncode == 2, "never overwrites"
 
 
 @pytest.mark.soak

@@ -26,7 +26,7 @@ def place(
     server_settings: Settings, admin: psycopg.Connection[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     with installation(server_settings, admin, tmp_path_factory.mktemp("mistakes"), "mistakes") as made:
-        assert made.bindery("db", "migrate").returncode == 0
+        assert made.quick("db", "migrate").returncode == 0
         yield made
 
 
@@ -36,7 +36,7 @@ def test_a_source_that_is_not_there_is_no_empty_answer(place: Installation, comm
         ("gutenburg", "Did you mean 'gutenberg'?"),
         ("gutenberg.boks", "there are: gutenberg.books"),
     ]:
-        done = place.bindery(*command, target)
+        done = place.quick(*command, target)
         assert done.returncode == 2, done.stdout
         assert said in done.stderr
 
@@ -48,11 +48,11 @@ def test_a_source_without_its_card_has_its_history_still(place: Installation, tm
         f"  path: {tmp_path}\n  settle: 0s\n  streams: [{{name: rows, files: ['*.csv']}}]\n"
     )
     (tmp_path / "a.csv").write_text("id\n1\n")
-    assert place.bindery("run", "--card", str(card)).returncode == 0
-    done = place.bindery("loads", "gone.rows")
+    assert place.quick("run", "--card", str(card)).returncode == 0
+    done = place.quick("loads", "gone.rows")
     assert done.returncode == 0, done.stderr
     assert "gone" in done.stdout
-    assert place.bindery("loads", "gone.nosuch").returncode == 2
+    assert place.quick("loads", "gone.nosuch").returncode == 2
 
 
 def typed(place: Installation, answer: str) -> subprocess.CompletedProcess[str]:
@@ -80,15 +80,15 @@ def test_no_is_an_answer(place: Installation) -> None:
 
 def test_the_world_stays_where_it_was(place: Installation) -> None:
     folder = place.settings.data_dir / "sample"
-    assert place.bindery("world", "start", REVISION="2").returncode == 0
-    again = place.bindery("world", "start")
+    assert place.quick("world", "start", REVISION="2").returncode == 0
+    again = place.quick("world", "start")
     assert "revision 2, as before; REVISION=1 goes back" in again.stderr
-    assert place.bindery("world", "stop").returncode == 0
-    assert "revision 2" in place.bindery("world", "start").stderr, "a stopped one too"
+    assert place.quick("world", "stop").returncode == 0
+    assert "revision 2" in place.quick("world", "start").stderr, "a stopped one too"
     world = sample.status(folder)
     assert world is not None
     assert world.revision == 2
-    assert place.bindery("world", "start", REVISION="1").returncode == 0
+    assert place.quick("world", "start", REVISION="1").returncode == 0
     world = sample.status(folder)
     assert world is not None
     assert world.revision == 1
