@@ -28,6 +28,8 @@ UNUSED = (
     *("apprise/i18n", "apprise/assets"),
 )
 """What nothing of ours imports, of packages that don't come without it."""
+AWS_SERVICES = {"ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "sqs", "ssm", "sts"}
+"""What is asked of AWS inside of tasks; boto3 describes 400 more. tests/unit/test_ecs_image.py finds what is missing."""
 SMALLEST_COPY = 64 * 1024
 BYTECODE = Path("/build/bytecode")
 """Where the image's last stages find the standard library's bytecode, under its path in the image."""
@@ -42,6 +44,7 @@ def main(arguments: list[str]) -> int:
     (packages,) = environment.glob("lib/python3*/site-packages")
     before = size(environment)
     remove_unused(packages)
+    remove_services(packages)
     link_copies(packages)
     strip_symbols(packages)
     # Shows too that nothing was removed that is needed.
@@ -66,6 +69,18 @@ def remove_unused(packages: Path) -> None:
     for path in packages.rglob("*"):
         if path.suffix in UNUSED_SUFFIXES and path.is_file():
             path.unlink()
+
+
+def remove_services(packages: Path) -> None:
+    """Remove the descriptions of AWS's services that nothing of ours asks."""
+    for folder in [*packages.glob("botocore/data/*/"), *packages.glob("boto3/data/*/")]:
+        if folder.name not in AWS_SERVICES:
+            shutil.rmtree(folder)
+    for folder in [*packages.glob("botocore/data/*/*/"), *packages.glob("boto3/examples")]:
+        for path in folder.glob("examples-1.json*"):
+            path.unlink()
+        if folder.name == "examples":
+            shutil.rmtree(folder)
 
 
 def link_copies(packages: Path) -> None:

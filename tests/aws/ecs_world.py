@@ -206,7 +206,8 @@ def furnish(ecs: Ecs, place: Installation, environment: Mapping[str, str]) -> tu
         ecr.put_image(repositoryName=name, imageManifest=json.dumps(manifest), imageTag=tag)
     ecs.client("logs").create_log_group(logGroupName=LOG_GROUP)
     s3 = ecs.client("s3")
-    s3.create_bucket(Bucket=f"{PROJECT}-logs", CreateBucketConfiguration={"LocationConstraint": ecs.region})
+    for name in ("logs", "landing"):
+        s3.create_bucket(Bucket=f"{PROJECT}-{name}", CreateBucketConfiguration={"LocationConstraint": ecs.region})
     secrets = ecs.client("secretsmanager")
     for path in sorted(place.settings.secrets_path.iterdir()):
         if path.is_file() and path.name.startswith("postgres_"):
@@ -273,7 +274,7 @@ def world(server: Settings, admin: psycopg.Connection[Any], folder: Path, name: 
             "BINDERY_DAGSTER_URL": url,
             "BINDERY_DATA_DIR": str(folder / "data"),
             "BINDERY_DROP_DIR": str(folder / "drop"),
-            "BINDERY_LANDING_URL": str(folder / "landing"),
+            "BINDERY_LANDING_URL": f"s3://{PROJECT}-landing/landing",
             "BINDERY_LOGS_BUCKET": f"{PROJECT}-logs",
             "BINDERY_SECRETS_FROM": f"secretsmanager:{PROJECT}/",
             "BINDERY_DAGSTER_IMAGE": DAGSTER,
