@@ -29,7 +29,7 @@ UNUSED = (
 )
 """What nothing of ours imports, of packages that don't come without it."""
 AWS_SERVICES = {"ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "sqs", "ssm", "sts"}
-"""What is asked of AWS inside of tasks; boto3 describes 400 more. tests/unit/test_ecs_image.py finds what is missing."""
+"""What is asked of AWS inside of tasks; boto3 describes 400 more. tests/unit/test_ecs_image.py compares."""
 SMALLEST_COPY = 64 * 1024
 BYTECODE = Path("/build/bytecode")
 """Where the image's last stages find the standard library's bytecode, under its path in the image."""
