@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 export DO_NOT_TRACK := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DAGSTER_DISABLE_TELEMETRY := 1
+# A run starts dozens of processes: without compiled files each would compile all it imports, for half a second.
+export PYTHONDONTWRITEBYTECODE :=
 
 BINDERY := .venv/bin/bindery
 INSTALL := tools/install.sh
@@ -58,6 +60,10 @@ format: install-dev ## let ruff mend formatting and what it can of the rest
 .PHONY: type
 type: install-dev ## mypy --strict
 	@$(TESTS) --static --only mypy
+
+.PHONY: test-graph
+test-graph: install-dev ## the whole graph in other ways: interrupted, in debug, with the daemon, by plain dagster, on live shapes
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile tests/soak/test_soak_graph_*.py
 
 .PHONY: soak
 soak: install-dev ## the long matrices that make test leaves out
