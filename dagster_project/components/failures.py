@@ -15,6 +15,7 @@ ADVICE = {
     "SourceError": "Asking again won't help: look at the source, then at the card.",
     "UnreadableObjectsError": "The rest is loaded. Correct the files, or the card and replay.",
     "DataRefusedError": "Nothing of this load was kept. Look at the data, or change the card's bounds.",
+    "OutputError": "What is loaded is loaded; the next run writes what is missing.",
     "LandingError": "The archive of raw bytes is damaged or full.",
     "DatabaseError": "Look at the database; nothing of this load was kept.",
 }

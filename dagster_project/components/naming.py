@@ -18,6 +18,8 @@ __all__ = [
     "landing_key",
     "load_job",
     "load_op",
+    "output_key",
+    "output_op",
     "pool",
     "raw_key",
     "replay_job",
@@ -35,6 +37,16 @@ def landing_key(source: str) -> dg.AssetKey:
 def raw_key(card: SourceCard, stream: str) -> dg.AssetKey:
     """Give the key of a stream's table."""
     return dg.AssetKey(["raw", card.table(stream)])
+
+
+def output_key(card: SourceCard, stream: str) -> dg.AssetKey:
+    """Give the key of a stream's rows as files."""
+    return dg.AssetKey(["output", card.table(stream)])
+
+
+def output_op(source: str) -> str:
+    """Name the op that writes rows out as files."""
+    return f"output__{source}"
 
 
 def fetch_op(source: str) -> str:

@@ -46,11 +46,18 @@ class SourceComponent(dg.Component):
         watched = isinstance(self.card, FileSourceCard) and self.card.watch
         built: list[Any] = list(jobs(self.card).values())
         return dg.Definitions(
-            assets=[landing_asset(self.card), raw_assets(self.card)],
+            assets=[landing_asset(self.card), raw_assets(self.card), *self._output()],
             jobs=built,
             schedules=[ticks] if ticks is not None else [],
             sensors=[folder_sensor(self.card)] if watched and isinstance(self.card, FileSourceCard) else [],
         )
+
+    def _output(self) -> list[dg.AssetsDefinition]:
+        if not isinstance(self.card, FileSourceCard) or self.card.output is None:
+            return []
+        from dagster_project.components.output import output_assets
+
+        return [output_assets(self.card)]
 
 
 class RestApiSource(SourceComponent):

@@ -88,6 +88,8 @@ def run_source(
         if failure is not None:
             error.add_note(f"Before that the fetch had failed: {failure}")
         raise
+    if limit is None:
+        write_out(card, runtime, streams)
     if failure is not None:
         failure.load = loaded  # type: ignore[attr-defined]
         try:
@@ -96,6 +98,20 @@ def run_source(
             failure.add_note(str(error))
         raise failure
     return RunReport(fetched, loaded)
+
+
+def write_out(card: SourceCard, runtime: Runtime, streams: Sequence[str] | None = None) -> None:
+    """Write out as files what loads brought, where the card says so.
+
+    Raises:
+        IngestError: As ``write_outputs``.
+    """
+    from dagster_project.ingest.cards.file import FileSourceCard
+
+    if isinstance(card, FileSourceCard) and card.output is not None:
+        from dagster_project.ingest.output.write import write_outputs
+
+        write_outputs(card, runtime, streams)
 
 
 def replay_source(
@@ -120,7 +136,9 @@ def replay_source(
     from dagster_project.ingest.load.run import Replay, load_source
 
     chosen = Replay(load_id=load_id, since=since, batches=tuple(batches))
-    return RunReport(None, load_source(card, runtime, streams=streams, partition=partition, replay=chosen))
+    loaded = load_source(card, runtime, streams=streams, partition=partition, replay=chosen)
+    write_out(card, runtime, streams)
+    return RunReport(None, loaded)
 
 
 def preview(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dagster_project.ingest.cards.base import CardModel, Duration, SourceCard, StreamCard, Text
+from dagster_project.ingest.cards.output import Output, loop
 from dagster_project.ingest.cards.recipe import Recipe
+from dagster_project.ingest.errors import IngestError
 
 _SPECIAL = re.compile(r"[*?\[]")
 FileFormat = Literal["auto", "csv", "jsonl", "json", "parquet", "xlsx"]
@@ -106,7 +108,22 @@ class FileSourceCard(SourceCard):
     """Largest ratio of decompressed to compressed size, of an archive as a whole, past 64 MiB: a bomb otherwise."""
     max_document: int = Field(default=256 * 1024**2, gt=0)
     """Largest workbook or single JSON document, in bytes: such can't be read in a stream."""
+    output: Output | None = None
+    """Where rows go as Parquet after each load."""
     streams: list[FileStream] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _output_is_no_input(self) -> Self:
+        # Where settings say the places, this is looked at before anything is written.
+        if self.output is not None and isinstance(self.path, str) and isinstance(self.output.path, str):
+            tables = [self.table(stream.name) for stream in self.streams]
+            try:
+                said = loop(self.path, self.output.path, tables)
+            except IngestError as error:
+                raise ValueError(str(error)) from None
+            if said is not None:
+                raise ValueError(said)
+        return self
 
 
 def _literal(text: str) -> str:

@@ -16,6 +16,7 @@ from dagster_project.ingest.errors import CardError, IngestError, SourceError
 from dagster_project.ingest.fetch.folder import Found, Passed, find_files, is_new, visible
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
 from dagster_project.ingest.fetch.waiting import give_up
+from dagster_project.ingest.output.write import refuse_loop
 from dagster_project.ingest.s3.place import is_bucket, place_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FileFetcher:
         """Land the new files of each stream."""
         card = session.card
         assert isinstance(card, FileSourceCard)
+        refuse_loop(card, session.runtime)
         path = session.value(card.path)
         if is_bucket(path):
             from dagster_project.ingest.fetch.bucket import fetch_bucket
