@@ -123,7 +123,6 @@ locals {
     {
       admin off
       auto_https off
-      persist_config off
     }
     :${local.ports.proxy} {
       handle /healthz {

@@ -24,7 +24,7 @@ locals {
   run_families   = ["${local.ecs}:task-definition/${var.project}-run:*"]
   step_families  = ["${local.ecs}:task-definition/${var.project}-step:*", "${local.ecs}:task-definition/${var.project}-step-*:*"]
   our_tasks      = "${local.ecs}:task/${var.project}/*"
-  read_secret    = local.secrets_in == "ssm" ? ["ssm:GetParameter", "ssm:GetParametersByPath"] : ["secretsmanager:GetSecretValue"]
+  read_secret    = local.secrets_in == "ssm" ? ["ssm:GetParameter", "ssm:GetParametersByPath"] : ["secretsmanager:GetSecretValue"] # pragma: allowlist secret
   passed_to_runs = [aws_iam_role.execution.arn, aws_iam_role.task["run"].arn]
 }
 

@@ -1,6 +1,6 @@
 # Secrets have names here and no values: those are made by `bindery deploy aws`, straight into Secrets Manager or the
 # Parameter Store, so that Terraform's state holds none (docs/decisions/0060-secrets-on-aws.md). Parameters can't be
-# made empty, so with secrets_in = "ssm" their names are made by the same command.
+# made empty; where secrets are parameters (`ssm`), the same command makes their names, too.
 
 locals {
   # As in the folder of secrets of the other environments: dagster_project/operations/deploy/secrets.py makes them.
@@ -8,11 +8,11 @@ locals {
   secret_names = concat(local.role_secrets, local.ui_login == "basic" ? ["ui_users", "operator_password"] : [])
 
   secret_arns = {
-    for name in local.secret_names : name => local.secrets_in == "ssm"
+    for name in local.secret_names : name => local.secrets_in == "ssm" # pragma: allowlist secret
     ? "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter/${var.project}/${name}"
     : aws_secretsmanager_secret.this[name].arn
   }
-  secrets_from = local.secrets_in == "ssm" ? "ssm:/${var.project}/" : "secretsmanager:${var.project}/"
+  secrets_from = local.secrets_in == "ssm" ? "ssm:/${var.project}/" : "secretsmanager:${var.project}/" # pragma: allowlist secret
 
   # What a task may read by its role: everything under the project's name but these.
   secrets_of_all    = local.secrets_in == "ssm" ? "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter/${var.project}/*" : "arn:${local.partition}:secretsmanager:${var.region}:${local.account}:secret:${var.project}/*"
@@ -20,7 +20,7 @@ locals {
 }
 
 resource "aws_secretsmanager_secret" "this" {
-  for_each = local.secrets_in == "secretsmanager" ? toset(local.secret_names) : []
+  for_each = local.secrets_in == "secretsmanager" ? toset(local.secret_names) : [] # pragma: allowlist secret
   name     = "${var.project}/${each.key}"
   # What is deleted by mistake can be brought back, and what is deleted on purpose leaves its name free at once.
   recovery_window_in_days = var.delete_data ? 0 : 7

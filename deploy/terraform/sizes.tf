@@ -11,7 +11,7 @@ locals {
       backup_days    = 7
       insights       = false
       ui_login       = "none"
-      secrets_in     = "ssm"
+      secrets_in     = "ssm" # pragma: allowlist secret
       log_days       = 14
       flow_logs      = false
     }
@@ -24,7 +24,7 @@ locals {
       backup_days    = 14
       insights       = false
       ui_login       = "basic"
-      secrets_in     = "secretsmanager"
+      secrets_in     = "secretsmanager" # pragma: allowlist secret
       log_days       = 30
       flow_logs      = false
     }
@@ -37,7 +37,7 @@ locals {
       backup_days    = 35
       insights       = true
       ui_login       = "basic"
-      secrets_in     = "secretsmanager"
+      secrets_in     = "secretsmanager" # pragma: allowlist secret
       log_days       = 90
       flow_logs      = true
     }

@@ -127,14 +127,14 @@ def checkov() -> Path:
     if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
         uv = Path(sys.executable).parent / "uv"
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, CHECKOV_ENVIRONMENT], check=True)
-        words = [uv, "pip", "sync", "--quiet", "--python", CHECKOV_ENVIRONMENT, "--require-hashes", CHECKOV_LOCK]
+        words: list[str | Path] = [uv, "pip", "sync", "--quiet", "--python", CHECKOV_ENVIRONMENT, "--require-hashes", CHECKOV_LOCK]
         subprocess.run(words, check=True)
         stamp.write_text(wanted)
     return program
 
 
 def test_the_scanner_finds_nothing_that_nobody_argued_for(checkov: Path) -> None:
-    words = [checkov, "--config-file", SOURCE / ".checkov.yaml", "--directory", SOURCE, "--output", "json"]
+    words: list[str | Path] = [checkov, "--config-file", SOURCE / ".checkov.yaml", "--directory", SOURCE, "--output", "json"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=110)
     assert done.stdout, done.stderr[-3000:]
