@@ -286,7 +286,19 @@ def test_the_manifest_is_made_when_the_project_changes(
     definitions = load_dbt(here)
     keys = {key for each in definitions.assets or [] if isinstance(each, dg.AssetsDefinition) for key in each.keys}
     assert any(key.path[-1] == "more" for key in keys)
-    # A project that dbt refuses: the last good manifest serves, and says so where somebody asks for a new one.
+
+
+@pytest.mark.soak
+def test_a_project_that_dbt_refuses_is_served_by_its_last_good_manifest(
+    settings: Settings, small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    root = tmp_path / "project"
+    shutil.copytree(small_project, root)
+    monkeypatch.setenv("BINDERY_DBT_PROJECT_DIR", str(root))
+    here = get_settings()
+    prepare(here)
     (root / "models" / "marts" / "more.sql").write_text("select {{ ref('nobody') }}")
     assert load_dbt(here).assets
     with pytest.raises(DbtError, match="nobody"):

@@ -73,9 +73,31 @@ def test_an_interrupted_run_ends_soon_and_says_so(place: Installation, number: s
     nothing_is_left(process)
 
 
-def test_what_was_interrupted_goes_on(place: Installation) -> None:
+def test_a_run_killed_in_the_middle_of_a_load_says_nothing_more(place: Installation, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    waiting = (
+        "select count(*) from pg_stat_activity where usename = 'bindery_loader' and wait_event_type = 'Lock' "
+        f"and datname = '{place.settings.database_name}'"
+    )
+    # A load writes its log last: held up there it has written its rows, and not committed them.
+    with place.connect() as holder, holder.transaction():
+        holder.execute("lock table bindery.load_streams in share row exclusive mode")
+        process = place.start("run", log=log, REVISION="2")
+        wait_until(lambda: place.one(waiting, "postgres") > 0, process, log)
+        # The process of the run alone: its steps are orphans now, and go on with what they do.
+        process.kill()
+        process.wait()
+    assert last_status(place) == "STARTED", "only the next run can tell"
+
+
+def test_what_was_interrupted_and_killed_goes_on(place: Installation) -> None:
     done = place.bindery("run", "--json", REVISION="2")
-    assert done.returncode == 0, (result_of(done)["failures"], done.stderr[-3000:])
+    result = result_of(done)
+    assert done.returncode == 0, (result["failures"], done.stderr[-3000:])
+    assert len(result["recovered_runs"]) == 1
+    assert place.one("select status from runs order by id desc offset 1 limit 1", place.settings.dagster_database) == (
+        "FAILURE"
+    )
     assert place.one("select count(*) from raw.gutenberg__books where withdrawn") > 0
 
 
