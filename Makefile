@@ -67,7 +67,7 @@ test-graph: install-dev ## the whole graph in other ways: interrupted, in debug,
 
 .PHONY: soak
 soak: install-dev ## the long matrices that make test leaves out
-	@.venv/bin/pytest tests/soak && .venv/bin/pytest -m soak tests/unit tests/integration
+	@.venv/bin/pytest tests/soak && .venv/bin/pytest -m soak tests/unit tests/integration tests/aws
 
 .PHONY: soak-docker
 soak-docker: install-dev ## the long tests that need a Docker engine: services killed under runs, ten runs at once
