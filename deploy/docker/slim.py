@@ -17,13 +17,18 @@ from pathlib import Path
 
 UNUSED_SUFFIXES = {".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cpp", ".cc", ".cmake", ".a", ".map"}
 UNUSED = (
-    # Arrow's servers and its own client for S3
+    # Arrow's servers, and its own clients for storage
     *(f"pyarrow/{name}*" for name in ("libarrow_flight", "_flight", "libarrow_python_flight", "libarrow_s3", "_s3fs")),
+    *(f"pyarrow/{name}*" for name in ("_gcsfs", "_hdfs", "_azurefs", "_orc", "_dataset_orc")),
     *("lxml/objectify*", "lxml/isoschematron"),
     *("numpy/f2py", "numpy/_core/_simd.*", "numpy/_core/_*_tests.*", "pyarrow/_pyarrow_cpp_tests*"),
     *("sqlalchemy/testing", "zstandard/_cffi*", "dagster_webserver/webapp/build/*.mp4"),
     # Colours for source code of every language but Python's, which tracebacks have; a reloader for development
     *("pygments/lexers/[a-oq-z]*.py", "pygments/lexers/_[a-z]*_builtins.py", "watchfiles", "*.dist-info/sboms"),
+    # A faster event loop, which the few people at a webserver don't notice
+    *("uvloop", "uvloop-*"),
+    # A playground for queries
+    *("dagster_webserver/graphiql", "dagster_webserver/webapp/build/vendor/graphiql"),
     # Messages to administrators are in English, and carry no pictures
     *("apprise/i18n", "apprise/assets"),
 )
@@ -72,10 +77,18 @@ def remove_unused(packages: Path) -> None:
 
 
 def remove_services(packages: Path) -> None:
-    """Remove the descriptions of AWS's services that nothing of ours asks."""
+    """Remove the descriptions of AWS's services that nothing of ours asks, and old versions of the others."""
     for folder in [*packages.glob("botocore/data/*/"), *packages.glob("boto3/data/*/")]:
         if folder.name not in AWS_SERVICES:
             shutil.rmtree(folder)
+            continue
+        full = [each for each in folder.iterdir() if any(each.glob("*-*.json*"))]
+        newest = max(
+            (each for each in full if any(each.glob("service-2*")) or any(each.glob("resources-1*"))), default=None
+        )
+        for version in full:
+            if version != newest:
+                shutil.rmtree(version)
     for folder in [*packages.glob("botocore/data/*/*/"), *packages.glob("boto3/examples")]:
         for path in folder.glob("examples-1.json*"):
             path.unlink()
@@ -108,6 +121,8 @@ def strip_symbols(packages: Path) -> None:
 def keep_bytecode(library: Path) -> None:
     """Put aside what the imports left in the standard library: Python's images come without bytecode."""
     for path in library.rglob("*.pyc"):
+        if "site-packages" in path.parts:
+            continue  # pip's, which the image doesn't have
         kept = BYTECODE / path.relative_to(path.anchor)
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, kept)

@@ -34,8 +34,13 @@ def test_every_service_that_is_asked_is_in_the_image() -> None:
 
 
 def test_only_services_that_nobody_asks_are_removed(tmp_path: Path) -> None:
-    for name in ("s3", "ecs", "braket", "workmail"):
-        folder = tmp_path / "botocore" / "data" / name / "2020-01-01"
+    for name, version in (
+        ("s3", "2020-01-01"),
+        ("ecs", "2020-01-01"),
+        ("ecs", "2015-01-01"),
+        ("workmail", "2020-01-01"),
+    ):
+        folder = tmp_path / "botocore" / "data" / name / version
         folder.mkdir(parents=True)
         (folder / "service-2.json.gz").touch()
         (folder / "examples-1.json.gz").touch()
