@@ -35,6 +35,7 @@ def check(files: tuple[Path, ...]) -> None:
     paths = [found for path in files for found in (card_files(path) if path.is_dir() else [path])]
     wrong = 0
     seen: dict[str, Path] = {}
+    found: list[SourceCard] = []
     for path in paths or card_files():
         try:
             cards = read_cards(path)
@@ -63,9 +64,33 @@ def check(files: tuple[Path, ...]) -> None:
             for message in missing:
                 wrong += 1
                 click.secho(f"        {message}", fg="red", err=True)
+        found += cards
+    if (said := fed_in_a_ring(found)) is not None:
+        wrong += 1
+        click.secho(said, fg="red", err=True)
     if not seen and not wrong:
         raise CardError("no cards found: a card is a defs.yaml in a folder of its own; `bindery new SOURCE` makes one")
     sys.exit(2 if wrong else 0)
+
+
+def fed_in_a_ring(cards: list[SourceCard]) -> str | None:
+    """Say which cards' outputs would be read as input again and again, as far as settings are known."""
+    from dagster_project.ingest.cards.file import FileSourceCard
+    from dagster_project.ingest.cards.output import ring
+    from dagster_project.settings import SettingsError, get_settings
+
+    places: dict[str, tuple[str, str]] = {}
+    tables: dict[str, list[str]] = {}
+    for card in cards:
+        if isinstance(card, FileSourceCard) and card.output is not None:
+            try:
+                settings = get_settings()
+                runtime = engine_runtime(settings)
+                places[card.source] = (runtime.text(card.path), runtime.text(card.output.path))
+            except SettingsError:
+                continue  # told already
+            tables[card.source] = [card.table(stream.name) for stream in card.streams]
+    return ring(places, tables, get_settings().project_dir) if places else None
 
 
 def wrong_schedule(card: SourceCard) -> str | None:

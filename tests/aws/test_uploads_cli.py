@@ -138,3 +138,14 @@ def test_without_a_queue_nothing_is_redriven(desk: Desk, monkeypatch: pytest.Mon
     monkeypatch.delenv("BINDERY_UPLOADS_QUEUE_URL")
     done = desk.say("inbox", "redrive")
     assert (done.exit_code, "BINDERY_UPLOADS_QUEUE_URL" in done.output) == (2, True)
+
+
+def test_check_tells_of_cards_that_feed_each_other(desk: Desk, tmp_path: Path) -> None:
+    cards = []
+    for name, path, output in (("one", "s3://xxx/in", "s3://yyy/in"), ("two", "s3://yyy/in", "s3://xxx/in")):
+        text = CARD.replace("source: src", f"source: {name}").replace("{setting: uploads_path}", path)
+        cards.append(text + f"  output: {{path: {output}}}\n")
+    file = tmp_path / "ring.yaml"
+    file.write_text("---\n".join(cards))
+    done = desk.say("check", str(file))
+    assert (done.exit_code, "output of one, two is read as input in a ring" in done.output) == (2, True), done.output

@@ -327,3 +327,34 @@ def test_what_was_announced_and_never_requested_gets_another_key(inbox: Inbox, t
         assert log.try_again(connection, "src", 900) == 0
     assert keys[0].endswith(":1")
     assert len(set(keys)) == 3
+
+
+def test_a_fetch_killed_before_it_sealed_is_asked_for_again(inbox: Inbox) -> None:
+    for number in range(3):
+        inbox.put(f"in/t{number}.csv", f"a\n{number}\n")
+    inbox.consume()
+
+    class Killed(BaseException):
+        pass
+
+    landed = []
+
+    def die(stage: str) -> None:
+        landed.extend([stage] if stage == "landed" else [])
+        if len(landed) == 3:
+            raise Killed
+
+    inbox.runtime.checkpoint = die
+    with pytest.raises(Killed):
+        inbox.arrivals(inbox.src)
+    inbox.runtime.checkpoint = lambda _: None
+    assert inbox.statuses() == {"landed": 3}
+    assert inbox.one("select status from bindery.batches") == "open"
+    with inbox.runtime.connect() as connection:
+        waiting = log.waiting(connection, "src")
+    assert waiting is not None
+    assert waiting.objects == 3
+    inbox.arrivals(inbox.src)
+    assert [a for a, _ in inbox.loaded()] == [0, 1, 2]
+    with inbox.runtime.connect() as connection:
+        assert log.waiting(connection, "src") is None

@@ -267,3 +267,19 @@ def test_it_is_the_third_asset_of_the_source(world: Outputs, monkeypatch: pytest
     assert event.asset_key == dg.AssetKey(["output", "src__t"])
     assert event.metadata["rows"].value == 1
     assert world.read(1)[0]["a"] == 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ({"a": ("s3://xxx/in", "s3://yyy"), "b": ("s3://yyy", "s3://zzz")}, None),
+        ({"a": ("s3://xxx/in", "s3://yyy"), "b": ("s3://yyy", "s3://xxx/in/b")}, "output of a, b is read"),
+        ({"a": ("s3://xxx", "s3://yyy"), "b": ("s3://yyy", "s3://zzz"), "c": ("s3://zzz", "s3://xxx")}, "in a ring"),
+        ({"a": ("s3://xxx", "s3://yyy"), "b": ("s3://yyy", "s3://yyy/b")}, "output of b is read"),
+    ],
+)
+def test_outputs_that_feed_each_other_in_a_ring_are_told(outputs: dict[str, tuple[str, str]], said: str | None) -> None:
+    from dagster_project.ingest.cards.output import ring
+
+    told = ring(outputs, {source: [f"{source}__t"] for source in outputs})
+    assert (told is None) if said is None else (told is not None and said in told)

@@ -49,3 +49,34 @@ def loop(watched: str, output: str, tables: list[str], base: Path = Path("/")) -
         if (to / table).is_relative_to(folder) or folder.is_relative_to(to / table):
             return why
     return None
+
+
+def ring(places: dict[str, tuple[str, str]], tables: dict[str, list[str]], base: Path = Path("/")) -> str | None:
+    """Say why some outputs would be read by each other for ever, or None. One that feeds another is no ring.
+
+    Args:
+        places: Source -> what it reads, and where its output goes, resolved.
+        tables: Source -> folders below its output.
+        base: What relative folders are relative to.
+    """
+    feeds = {
+        source: {other for other, (watched, _) in places.items() if loop(watched, output, tables[source], base)}
+        for source, (_, output) in places.items()
+    }
+    reach = {source: _reached(source, feeds) for source in feeds}
+    for source, reached in reach.items():
+        if source in reached:
+            names = ", ".join(sorted(other for other in reached if source in reach[other]))
+            return f"output of {names} is read as input in a ring, without end: give one of them another `output.path`"
+    return None
+
+
+def _reached(source: str, feeds: dict[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    waiting = list(feeds[source])
+    while waiting:
+        last = waiting.pop()
+        if last not in reached:
+            reached.add(last)
+            waiting += feeds[last]
+    return reached

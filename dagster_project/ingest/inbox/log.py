@@ -48,7 +48,7 @@ _PENDING = (
     "select count(*), max(landing_id), max(attempt), min(observed_at) from (select l.landing_id, l.attempt, "
     "l.observed_at from bindery.landed l where l.source = %(source)s and l.status = 'announced' union all "
     "select l.landing_id, l.attempt, l.observed_at from bindery.landed l join bindery.batches b using (batch_id) "
-    "where b.source = %(source)s and b.status = 'sealed' and l.status = 'landed' and l.meta ? 'bucket' "
+    "where b.source = %(source)s and b.status in ('sealed', 'open') and l.status = 'landed' and l.meta ? 'bucket' "
     "and not exists (select from bindery.load_batches t where t.batch_id = b.batch_id)) waiting"
 )
 
@@ -137,7 +137,10 @@ def announce_listed(
 
 
 def waiting(connection: psycopg.Connection[Any], source: str) -> Waiting | None:
-    """Tell what of a source is announced, or landed and not loaded; None where nothing waits."""
+    """Tell what of a source is announced, or landed and not loaded; None where nothing waits.
+
+    What is landed in an open batch waits too: the fetch that opened it was killed before it could seal it.
+    """
     row = connection.execute(_PENDING.encode(), {"source": source}).fetchone()
     return Waiting(row[0], row[1], row[2]) if row and row[0] else None
 
@@ -154,7 +157,7 @@ def try_again(connection: psycopg.Connection[Any], source: str, older: float) ->
         "update bindery.landed l set attempt = attempt + 1 where l.source = %(source)s and l.meta ? 'bucket' and "
         "l.attempt < %(most)s and l.observed_at < now() - make_interval(secs => %(older)s * l.attempt) and "
         "(l.status = 'announced' or l.status = 'landed' and exists (select from bindery.batches b where b.batch_id = "
-        "l.batch_id and b.status = 'sealed' and not exists (select from bindery.load_batches t "
+        "l.batch_id and b.status in ('sealed', 'open') and not exists (select from bindery.load_batches t "
         "where t.batch_id = b.batch_id)))",
         {"source": source, "most": ATTEMPTS, "older": older},
     )
