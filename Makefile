@@ -182,6 +182,18 @@ images: ## build both images; print their sizes and layers
 push: ## push both images to BINDERY_REGISTRY (registry.example/team/) under BINDERY_TAG
 	@$(COMPOSE) config --images | grep -q '.*[.:].*/bindery/dagster:' || { echo "set BINDERY_REGISTRY to your registry, as in registry.example/team/" >&2; exit 2; }; $(COMPOSE) push secrets dbt
 
+.PHONY: deploy
+deploy: install ## bring the checkout to AWS: images, infrastructure, secrets, migration, services (PLAN=1: show what would change)
+	@$(BINDERY) deploy aws $(if $(PLAN),--plan)
+
+.PHONY: push-aws
+push-aws: install ## make repositories in ECR, log in, build and push both images
+	@$(BINDERY) deploy aws push
+
+.PHONY: aws-costs
+aws-costs: install ## what a month and a run cost on AWS, by deploy/terraform/prices.yaml
+	@$(BINDERY) deploy aws costs
+
 .PHONY: sbom
 sbom: install-dev ## the bill of materials of both images: sbom/dagster.cdx.json, sbom/dbt.cdx.json
 	@for image in $(IMAGES); do .venv/bin/python tools/sbom.py "$$image" "sbom/$$(basename "$${image%:*}").cdx.json" || exit 1; done

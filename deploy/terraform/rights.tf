@@ -24,7 +24,7 @@ locals {
   run_families   = ["${local.ecs}:task-definition/${var.project}-run:*"]
   step_families  = ["${local.ecs}:task-definition/${var.project}-step:*", "${local.ecs}:task-definition/${var.project}-step-*:*"]
   our_tasks      = "${local.ecs}:task/${var.project}/*"
-  read_secret    = local.secrets_in == "ssm" ? ["ssm:GetParameter", "ssm:GetParametersByPath"] : ["secretsmanager:GetSecretValue"] # pragma: allowlist secret
+  read_secret    = local.secrets_in == "ssm" ? ["ssm:GetParameter"] : ["secretsmanager:GetSecretValue"] # pragma: allowlist secret
   passed_to_runs = [aws_iam_role.execution.arn, aws_iam_role.task["run"].arn]
 }
 
@@ -110,7 +110,7 @@ data "aws_iam_policy_document" "task" {
 
     content {
       sid       = "Listings"
-      actions   = ["s3:ListBucket", "s3:GetBucketVersioning"]
+      actions   = ["s3:ListBucket"]
       resources = [for bucket in aws_s3_bucket.this : bucket.arn]
     }
   }
@@ -169,13 +169,13 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
-  # A definition is described before it is derived from; AWS scopes neither of these reads.
+  # A definition is described before it is derived from; AWS knows no narrower resource.
   dynamic "statement" {
     for_each = contains(each.value, "watch_tasks") ? [1] : []
 
     content {
       sid       = "LookAtDefinitions"
-      actions   = ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"]
+      actions   = ["ecs:DescribeTaskDefinition"]
       resources = ["*"]
     }
   }

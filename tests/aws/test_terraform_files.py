@@ -17,6 +17,7 @@ from dagster_project.execution.ecs.sizes import is_valid
 from tests.aws.moto import Moto
 from tests.aws.terraform import ROOT, SIZES, SOURCE, Stack, copy
 
+pytestmark = pytest.mark.timeout(300)
 FILES = sorted(SOURCE.glob("*.tf"))
 CHECKOV_ENVIRONMENT = ROOT / ".venv-checkov"
 CHECKOV_LOCK = ROOT / "tools" / "checkov.txt"
@@ -127,14 +128,31 @@ def checkov() -> Path:
     if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
         uv = Path(sys.executable).parent / "uv"
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, CHECKOV_ENVIRONMENT], check=True)
-        words: list[str | Path] = [uv, "pip", "sync", "--quiet", "--python", CHECKOV_ENVIRONMENT, "--require-hashes", CHECKOV_LOCK]
+        words: list[str | Path] = [
+            uv,
+            "pip",
+            "sync",
+            "--quiet",
+            "--python",
+            CHECKOV_ENVIRONMENT,
+            "--require-hashes",
+            CHECKOV_LOCK,
+        ]
         subprocess.run(words, check=True)
         stamp.write_text(wanted)
     return program
 
 
 def test_the_scanner_finds_nothing_that_nobody_argued_for(checkov: Path) -> None:
-    words: list[str | Path] = [checkov, "--config-file", SOURCE / ".checkov.yaml", "--directory", SOURCE, "--output", "json"]
+    words: list[str | Path] = [
+        checkov,
+        "--config-file",
+        SOURCE / ".checkov.yaml",
+        "--directory",
+        SOURCE,
+        "--output",
+        "json",
+    ]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=110)
     assert done.stdout, done.stderr[-3000:]

@@ -11,6 +11,7 @@ from tests.aws.moto import Moto
 from tests.aws.terraform import LACKS, SIZES, copy, resources
 
 Plan = dict[str, Any]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -186,8 +186,9 @@ def make_service_role(iam: Any, service: str) -> None:
         iam.create_service_linked_role(AWSServiceName=service)
     except ClientError as error:
         told = error.response.get("Error", {})
-        # AWS's own words for: there is one.
-        if told.get("Code") == "InvalidInput" and "has been taken" in str(told.get("Message")):
+        # Two ways of saying that there is one.
+        taken = told.get("Code") == "InvalidInput" and "has been taken" in str(told.get("Message"))
+        if taken or told.get("Code") == "EntityAlreadyExists":
             return
         raise DeployError(
             f"the role of {service} can't be made: {error}. The login needs iam:CreateServiceLinkedRole, once in the "

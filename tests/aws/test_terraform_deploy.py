@@ -1,0 +1,534 @@
+"""The deploy against the server that stands in for AWS: images, secrets, migration, services, sleep, and what it costs.
+
+Docker and Terraform are programs that remember what they were asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from dagster_project.operations.deploy import migration, registry, rest, secrets, services, tunnel
+from dagster_project.operations.deploy.costs import SIZES, as_text, compute, read_prices
+from dagster_project.operations.deploy.errors import DeployError, DeployRefusedError
+from dagster_project.operations.deploy.flow import Deploy, make_service_role
+from dagster_project.operations.deploy.infrastructure import Terraform, make_state_bucket, read_values
+from dagster_project.operations.deploy.programs import Programs
+from dagster_project.operations.deploy.release import release_name
+from tests.aws.moto import Moto
+from tests.aws.terraform import SOURCE
+
+FAKE = """#!/usr/bin/env python3
+import json, os, sys
+from pathlib import Path
+here = Path(__file__).parent
+name = Path(__file__).name
+typed = sys.stdin.read() if "--password-stdin" in sys.argv else ""
+with (here / "asked.jsonl").open("a") as asked:
+    asked.write(json.dumps([name, *sys.argv[1:], *([typed] if typed else [])]) + "\\n")
+if name == "docker" and sys.argv[1] == "push":
+    import boto3
+    repository, _, tag = sys.argv[2].partition("/")[2].rpartition(":")
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "x": tag}
+    boto3.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
+if name == "terraform" and "output" in sys.argv:
+    print((here / "outputs.json").read_text())
+if name == "terraform" and "list" in sys.argv:
+    print((here / "addresses.txt").read_text())
+if (here / f"{name}-fails").exists() and sys.argv[1] == (here / f"{name}-fails").read_text():
+    sys.exit("no space left on device")
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Path:
+    """Put programs into a folder that only remember."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("docker", "terraform"):
+        (folder / name).write_text(FAKE)
+        (folder / name).chmod(0o755)
+    (folder / "addresses.txt").write_text("")
+    return folder
+
+
+@pytest.fixture
+def programs(aws: Moto, fakes: Path, tmp_path: Path) -> Programs:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words]
+        subprocess.run(git, cwd=checkout, check=True)
+    return Programs(checkout, {**os.environ, "PATH": f"{fakes}:{os.environ['PATH']}"})
+
+
+def asked(fakes: Path) -> list[list[str]]:
+    file = fakes / "asked.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def session(aws: Moto) -> Any:
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (migration, services, tunnel):
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+
+
+def task_definition(ecs: Any, family: str, image: str, release: str = "r1") -> str:
+    container = {
+        "name": "main",
+        "image": image,
+        "memory": 512,
+        "environment": [{"name": "BINDERY_DBT_IMAGE", "value": image.replace("dagster", "dbt")}],
+    }
+    made = ecs.register_task_definition(
+        family=family,
+        networkMode="awsvpc",
+        requiresCompatibilities=["FARGATE"],
+        cpu="256",
+        memory="512",
+        containerDefinitions=[container],
+        tags=[{"key": "bindery.release", "value": release}],
+    )
+    return str(made["taskDefinition"]["taskDefinitionArn"])
+
+
+@pytest.fixture
+def world(session: Any, fakes: Path) -> dict[str, Any]:
+    """Make what an apply would have made, and have Terraform tell of it."""
+    ecs, ec2 = session.client("ecs"), session.client("ec2")
+    ecs.create_cluster(clusterName="bindery")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    image = f"123456789012.dkr.ecr.eu-central-1.amazonaws.com/bindery/dagster@sha256:{'a' * 64}"
+    definitions = {name: task_definition(ecs, f"bindery-{name}", image) for name in ("run", "migrate", "platform")}
+    network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [group]}}
+    ecs.create_service(
+        cluster="bindery",
+        serviceName="bindery-platform",
+        taskDefinition=definitions["platform"],
+        desiredCount=0,
+        launchType="FARGATE",
+        networkConfiguration=network,
+    )
+    for name in ("dagster", "dbt"):
+        session.client("ecr").create_repository(repositoryName=f"bindery/{name}")
+    host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+    told = {
+        "project": "bindery",
+        "region": "eu-central-1",
+        "size": "minimal",
+        "cluster": "bindery",
+        "services": {"bindery-platform": {"task_definition": definitions["platform"], "tasks": 1}},
+        "migrate": {
+            "task_definition": definitions["migrate"],
+            "subnets": [subnet],
+            "security_groups": [group],
+            "public_ip": True,
+        },
+        "repositories": {name: f"{host}/bindery/{name}" for name in ("dagster", "dbt")},
+        "secrets": {"from": "ssm:/bindery/", "names": ["postgres_dagster_password", "postgres_owner_password"]},
+        "log_group": "/bindery/bindery",
+        "image": {"dagster": image, "dbt": image.replace("dagster", "dbt"), "release": "r1"},
+        "ui": None,
+    }
+    (fakes / "outputs.json").write_text(json.dumps({name: {"value": value} for name, value in told.items()}))
+    return told
+
+
+def deploy_of(programs: Programs, session: Any, said: list[str]) -> Deploy:
+    terraform = Terraform(programs, SOURCE, SOURCE / "terraform.tfvars", "bindery", "eu-central-1", "123456789012")
+    return Deploy(programs, terraform, session, said.append)
+
+
+@pytest.fixture
+def healthy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Let services become healthy at once: the stand-in runs none. Remember what they were brought to."""
+    waited: list[tuple[str, str]] = []
+
+    def wait(ecs: Any, cluster: str, service: str, definition: str, say: Any) -> None:
+        found = services.look(ecs, cluster, service)
+        assert found["taskDefinition"] == definition
+        assert found["desiredCount"] == 1
+        waited.append((service, definition))
+
+    monkeypatch.setattr(services, "wait", wait)
+    return waited
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_deploy_does_everything_once_and_its_repetition_nothing_twice(
+    programs: Programs, session: Any, fakes: Path, world: dict[str, Any], healthy: list[tuple[str, str]]
+) -> None:
+    said: list[str] = []
+    release = deploy_of(programs, session, said).deploy()
+    words = [each[1:3] if each[0] == "terraform" else each[1:2] for each in asked(fakes)]
+    programs_used = [each[0] for each in asked(fakes)]
+    assert programs_used.count("docker") == 1 + 2 * 2
+    assert [each for each in words if each == ["push"]] == [["push"], ["push"]]
+    assert all("@sha256:" in address for address in release.images.values())
+    applied = next(each for each in asked(fakes) if "apply" in each)
+    assert f"-var=dagster_image={release.images['dagster']}" in applied
+    assert "-target=aws_ecr_repository.this" not in applied
+    assert healthy == [("bindery-platform", world["services"]["bindery-platform"]["task_definition"])]
+    store = secrets.Store.of("ssm:/bindery/", session)
+    made = store.find("postgres_owner_password")
+    assert made
+    assert made not in "\n".join(said) + json.dumps(asked(fakes))
+    parameter = session.client("ssm").get_parameter(Name="/bindery/postgres_owner_password")["Parameter"]
+    assert parameter["Type"] == "SecureString"
+    assert session.client("s3").get_bucket_versioning(Bucket="bindery-terraform-123456789012")["Status"] == "Enabled"
+    assert [line for line in said if line.startswith("[")] == [
+        f"[{number}/6] {name}"
+        for number, name in enumerate(("check", "images", "infrastructure", "secrets", "migration", "services"), 1)
+    ]
+    (fakes / "asked.jsonl").unlink()
+    assert deploy_of(programs, session, []).deploy() == release
+    assert [each for each in asked(fakes) if each[0] == "docker"] == []
+    assert store.find("postgres_owner_password") == made
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_push_that_fails_is_said_and_done_again(
+    programs: Programs, session: Any, fakes: Path, world: dict[str, Any], healthy: list[tuple[str, str]]
+) -> None:
+    (fakes / "docker-fails").write_text("build")
+    with pytest.raises(DeployError, match=r"`docker build .*` ended with 1, see above"):
+        deploy_of(programs, session, []).deploy()
+    assert healthy == []
+    assert not any("apply" in each for each in asked(fakes))
+    (fakes / "docker-fails").unlink()
+    deploy_of(programs, session, []).deploy()
+    assert len(healthy) == 1
+
+
+def test_the_login_never_stands_on_a_command_line(programs: Programs, session: Any, fakes: Path) -> None:
+    registry.login(programs, session.client("ecr"))
+    (words,) = asked(fakes)
+    assert words[:5] == ["docker", "login", "--username", "AWS", "--password-stdin"]
+    assert words[5].startswith("https://")
+
+
+def test_changes_that_nobody_could_build_again_are_refused(programs: Programs) -> None:
+    clean = release_name(programs, changed_too=False)
+    (programs.folder / "new.py").write_text("1")
+    with pytest.raises(DeployRefusedError, match=r"\?\? new.py"):
+        release_name(programs, changed_too=False)
+    first = release_name(programs, changed_too=True)
+    assert first.startswith(f"{clean}-changed-")
+    (programs.folder / "new.py").write_text("2")
+    assert release_name(programs, changed_too=True) != first
+
+
+class Migration:
+    """ECS as a migration sees it: one task, which ends as it is told."""
+
+    def __init__(self, code: int | None, running: bool = False) -> None:
+        self.code, self.running, self.started = code, running, 0
+        self.states = iter(["PENDING", "RUNNING", "STOPPED"])
+
+    def get_paginator(self, _name: str) -> Any:
+        arns = ["arn:aws:ecs:eu-central-1:1:task/bindery/7"] if self.running else []
+        return type("Pages", (), {"paginate": lambda _self, **_words: iter([{"taskArns": arns}])})()
+
+    def run_task(self, **words: Any) -> dict[str, Any]:
+        self.started += 1
+        assert words["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == "ENABLED"
+        return {"tasks": [{"taskArn": "arn:aws:ecs:eu-central-1:1:task/bindery/7"}]}
+
+    def describe_tasks(self, **_words: Any) -> dict[str, Any]:
+        container = {"name": "main"} | ({"exitCode": self.code} if self.code is not None else {})
+        task = {
+            "taskArn": "arn:aws:ecs:eu-central-1:1:task/bindery/7",
+            "taskDefinitionArn": "arn:aws:ecs:eu-central-1:1:task-definition/bindery-migrate:3",
+            "lastStatus": "RUNNING" if self.running and not self.started else next(self.states),
+            "containers": [container],
+            "stoppedReason": "CannotPullContainerError: no route",
+        }
+        self.running = False
+        return {"tasks": [task]}
+
+
+class Lines:
+    def get_log_events(self, **words: Any) -> dict[str, Any]:
+        assert words["logStreamName"] == "bindery-migrate/main/7"
+        return {"events": [{"message": "error: a newer one migrated it\n"}]}
+
+
+TOLD = {
+    "task_definition": "arn:aws:ecs:eu-central-1:1:task-definition/bindery-migrate:3",
+    "subnets": ["subnet-1"],
+    "security_groups": ["sg-1"],
+    "public_ip": True,
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("code", "says"), [(5, "ended with 5"), (None, "never started: CannotPullContainerError")])
+def test_a_migration_that_fails_shows_why_and_rolls_nothing(code: int | None, says: str) -> None:
+    with pytest.raises(DeployError, match=says) as failed:
+        migration.migrate(Migration(code), Lines(), "bindery", TOLD, "/bindery/bindery", lambda _line: None)
+    assert "error: a newer one migrated it" in str(failed.value)
+    assert "Nothing was rolled" in str(failed.value)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_migration_that_runs_already_is_taken_up() -> None:
+    ecs = Migration(0, running=True)
+    migration.migrate(ecs, Lines(), "bindery", TOLD, "/bindery/bindery", lambda _line: None)
+    assert ecs.started == 0
+
+
+class Service:
+    """ECS as a roll sees it: one service, whose deployment goes as it is told."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = itertools.chain(states, itertools.repeat(states[-1]))
+        self.definition, self.desired = "d:1", 1
+        self.updates: list[dict[str, Any]] = []
+
+    def update_service(self, **words: Any) -> None:
+        self.updates.append(words)
+        self.definition = words["taskDefinition"]
+
+    def describe_services(self, **_words: Any) -> dict[str, Any]:
+        state = next(self.states) if self.updates else "COMPLETED"
+        deployments = [
+            {"taskDefinition": self.definition, "rolloutState": state, "rolloutStateReason": "circuit breaker"}
+        ]
+        if state == "GONE":
+            deployments[0].update(taskDefinition="d:1", rolloutState="COMPLETED")
+        return {
+            "services": [
+                {
+                    "status": "ACTIVE",
+                    "serviceName": "bindery-code",
+                    "taskDefinition": deployments[0]["taskDefinition"],
+                    "desiredCount": self.desired,
+                    "runningCount": 1,
+                    "deployments": deployments,
+                    "events": [{"message": "(service bindery-code) was unable to place a task"}],
+                }
+            ]
+        }
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_service_is_rolled_and_waited_for() -> None:
+    ecs, said = Service("IN_PROGRESS", "IN_PROGRESS", "COMPLETED"), list[str]()
+    services.roll(ecs, "bindery", {"bindery-code": {"task_definition": "d:2", "tasks": 1}}, said.append)
+    assert ecs.updates == [
+        {"cluster": "bindery", "service": "bindery-code", "taskDefinition": "d:2", "desiredCount": 1}
+    ]
+    assert said[-1] == "bindery-code: 1 running, healthy"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("last", ["FAILED", "GONE"])
+def test_a_release_that_ecs_took_back_is_an_error(last: str) -> None:
+    with pytest.raises(DeployError, match="bindery-code didn't come up") as failed:
+        services.roll(
+            Service("IN_PROGRESS", last),
+            "bindery",
+            {"bindery-code": {"task_definition": "d:2", "tasks": 1}},
+            lambda _line: None,
+        )
+    assert "unable to place a task" in str(failed.value)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_rollback_takes_the_images_of_the_release_before(
+    programs: Programs, session: Any, fakes: Path, world: dict[str, Any], healthy: list[tuple[str, str]]
+) -> None:
+    older = world["image"]["dagster"].replace("a" * 64, "0" * 64)
+    ecs = session.client("ecs")
+    task_definition(ecs, "bindery-run", older, "r0")
+    task_definition(ecs, "bindery-run", world["image"]["dagster"])
+    task_definition(ecs, "bindery-runner", older.replace("0" * 64, "9" * 64), "of others")
+    said: list[str] = []
+    release = deploy_of(programs, session, said).rollback()
+    assert (release.name, release.images["dagster"]) == ("r0", older)
+    assert release.images["dbt"] == older.replace("dagster", "dbt")
+    assert f"-var=dagster_image={older}" in next(each for each in asked(fakes) if "apply" in each)
+    assert [each for each in asked(fakes) if each[0] == "docker"] == []
+    with pytest.raises(DeployRefusedError, match="there are: r0"):
+        deploy_of(programs, session, []).rollback("r7")
+
+
+def test_destroying_keeps_what_holds_data(programs: Programs, session: Any, fakes: Path, world: dict[str, Any]) -> None:
+    kept = [
+        "aws_db_instance.this",
+        "aws_db_subnet_group.this",
+        'aws_s3_bucket.this["landing"]',
+        "aws_ecr_repository.this",
+        "aws_vpc.this[0]",
+        'aws_subnet.database["a"]',
+        "aws_security_group.database",
+    ]
+    gone = ['aws_ecs_service.this["platform"]', "aws_lb.ui[0]", 'aws_nat_gateway.this["a"]', "aws_sqs_queue.uploads"]
+    (fakes / "addresses.txt").write_text("\n".join([*kept, "data.aws_caller_identity.this", *gone]))
+    deploy_of(programs, session, []).destroy(with_data=False)
+    (words,) = [each for each in asked(fakes) if "destroy" in each]
+    assert [word.removeprefix("-target=") for word in words if word.startswith("-target=")] == gone
+    store = secrets.Store.of("ssm:/bindery/", session)
+    store.keep("postgres_owner_password", "kept until now")
+    deploy_of(programs, session, []).destroy(with_data=True)
+    last = [each for each in asked(fakes) if "destroy" in each][-1]
+    assert "-var=delete_data=true" in last
+    assert not any(word.startswith("-target=") for word in last)
+    assert store.names() == []
+
+
+@pytest.mark.parametrize("place", ["ssm:/bindery/", "secretsmanager:bindery/"])
+def test_secrets_are_made_once_and_the_login_fits_its_password(session: Any, place: str) -> None:
+    import bcrypt
+
+    store = secrets.Store.of(place, session)
+    names = ["ui_users", "operator_password", "postgres_api_password"]
+    assert sorted(secrets.fill(store, names)) == sorted(names)
+    assert secrets.fill(store, names) == []
+    assert store.names() == sorted(names)
+    user, _, hashed = str(store.find("ui_users")).partition(" ")
+    assert user == "operator"
+    assert bcrypt.checkpw(str(store.find("operator_password")).encode(), hashed.encode())
+    secrets.set_secret(store, "GUTENBERG_TOKEN", "t")
+    assert store.find("GUTENBERG_TOKEN") == "t"
+    for name in ("postgres_api_password", "ui_users", "a/b"):
+        with pytest.raises(DeployRefusedError):
+            secrets.set_secret(store, name, "x")
+
+
+def test_the_bucket_of_the_state_is_made_closed_and_twice_is_once(session: Any) -> None:
+    storage = session.client("s3")
+    assert make_state_bucket(storage, "bindery-terraform-123456789012", "eu-central-1") is True
+    assert make_state_bucket(storage, "bindery-terraform-123456789012", "eu-central-1") is False
+    closed = storage.get_public_access_block(Bucket="bindery-terraform-123456789012")
+    assert all(closed["PublicAccessBlockConfiguration"].values())
+
+
+def test_a_role_of_a_service_that_is_there_is_fine() -> None:
+    from botocore.exceptions import ClientError
+
+    class Iam:
+        def __init__(self, code: str, message: str) -> None:
+            self.error = {"Error": {"Code": code, "Message": message}}
+
+        def create_service_linked_role(self, **_words: Any) -> None:
+            raise ClientError(self.error, "CreateServiceLinkedRole")  # type: ignore[arg-type]
+
+    make_service_role(Iam("InvalidInput", "Service role name X has been taken in this account"), "ecs.amazonaws.com")
+    with pytest.raises(DeployError, match="iam:CreateServiceLinkedRole"):
+        make_service_role(Iam("AccessDenied", "no"), "ecs.amazonaws.com")
+
+
+def test_values_are_read_from_the_file_of_variables(tmp_path: Path) -> None:
+    file = tmp_path / "x.tfvars"
+    file.write_text('region = "eu-west-3"\n# size = "small"\nsize   = "minimal"\nalarm_email = "a@b"\n')
+    assert read_values(file) == {"region": "eu-west-3", "size": "minimal"}
+    assert read_values(tmp_path / "none") == {}
+
+
+@pytest.fixture
+def instance() -> Iterator[Any]:
+    from dagster import DagsterInstance
+
+    with DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def test_an_idle_platform_goes_to_sleep_and_a_busy_one_doesnt(
+    session: Any, world: dict[str, Any], instance: Any
+) -> None:
+    ecs, sqs = session.client("ecs"), session.client("sqs")
+    queue = sqs.create_queue(QueueName="bindery-uploads")["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody="an upload")
+    ecs.update_service(cluster="bindery", service="bindery-platform", desiredCount=1)
+    platform = rest.Platform(instance, ecs, sqs, "bindery", "bindery-platform", queue)
+    now, said = [0.0], list[str]()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] == 300:
+            sqs.purge_queue(QueueUrl=queue)
+
+    rest.rest(platform, 600, said.append, clock=lambda: now[0], sleep=sleep)
+    assert said == ["awake for 1 uploads", "idle; sleeps in 600 s", "goes to sleep"]
+    assert now[0] == 870  # busy until 270, idle for 600
+    assert services.look(ecs, "bindery", "bindery-platform")["desiredCount"] == 0
+
+
+def test_a_visitor_keeps_a_platform_awake(session: Any, world: dict[str, Any], instance: Any) -> None:
+    ecs = session.client("ecs")
+    platform = rest.Platform(instance, ecs, session.client("sqs"), "bindery", "bindery-platform", None)
+    assert rest.busy_with(platform) is None
+    services.wake(ecs, "bindery", "bindery-platform", 3600)
+    assert services.look(ecs, "bindery", "bindery-platform")["desiredCount"] == 1
+    assert "visitor" in str(rest.busy_with(platform))
+
+
+def test_a_tunnel_goes_to_the_webservers_container() -> None:
+    class Ecs:
+        def list_tasks(self, **_words: Any) -> dict[str, Any]:
+            return {"taskArns": ["arn:aws:ecs:x:1:task/bindery/abc"]}
+
+        def describe_tasks(self, **_words: Any) -> dict[str, Any]:
+            containers = [
+                {"name": "daemon", "runtimeId": "abc-1"},
+                {"name": "webserver", "runtimeId": "abc-2", "healthStatus": "HEALTHY"},
+            ]
+            return {"tasks": [{"taskArn": "arn:aws:ecs:x:1:task/bindery/abc", "containers": containers}]}
+
+    found = tunnel.target(Ecs(), "bindery", ["bindery-platform"], lambda _line: None)
+    assert found == "ecs:bindery_abc_abc-2"
+    assert tunnel.session_words(found, "eu-west-1", 3001)[-1] == '{"portNumber": ["3000"], "localPortNumber": ["3001"]}'
+
+
+def test_costs_follow_the_price_list(tmp_path: Path) -> None:
+    given = read_prices(SOURCE / "prices.yaml")
+    sheet = compute(given)
+    assert sheet.month("minimal") < sheet.month("small") < sheet.month("production")
+    assert sheet.month("minimal") < 20
+    for size in SIZES:
+        assert sheet.month(size) == pytest.approx(sum(line.usd for line in sheet.months[size]))
+    (step,) = [each for each in sheet.steps if each.step == "landing/bookshop"]
+    # 1 vCPU and 2 GiB: what Fargate has for a core and a GiB. 30 s of pulling, 120 s of work.
+    assert (step.seconds, step.vcpu_seconds, step.gib_seconds) == (150, 150, 300)
+    assert step.usd == pytest.approx(150 / 3600 * (0.04048 + 2 * 0.004445) * 0.32)
+    # Fargate counts a minute at least.
+    assert min(each.seconds for each in sheet.steps) == 60
+    given["prices"]["db.t4g.micro_hour"]["usd"] = 1.016
+    assert compute(given).month("minimal") == pytest.approx(sheet.month("minimal") + 730)
+    text = as_text(sheet).splitlines()
+    assert text[2].startswith(f"minimal      ${sheet.month('minimal'):8.2f} a month")
+
+
+def test_a_price_list_that_is_wrong_is_refused_by_name(tmp_path: Path) -> None:
+    given = yaml.safe_load((SOURCE / "prices.yaml").read_text())
+    file = tmp_path / "prices.yaml"
+    for path, value, says in (
+        (("prices", "log_gb", "usd"), "free", "prices.log_gb.usd should be a number"),
+        (("prices", "log_gb", "source"), "hearsay", "prices.log_gb.source should be the page"),
+        (("run", "steps", "raw/uploads", "class"), "vast", "run.steps.raw/uploads: there is no compute class 'vast'"),
+        (("sizes", "minimal", "database", "class"), "db.x", "the price list has no 'db.x_hour'"),
+    ):
+        wrong = json.loads(json.dumps(given))
+        at = wrong
+        for name in path[:-1]:
+            at = at[name]
+        at[path[-1]] = value
+        file.write_text(yaml.safe_dump(wrong))
+        with pytest.raises(DeployRefusedError, match=says):
+            compute(read_prices(file))
