@@ -73,7 +73,8 @@ class World:
         from dagster._core.definitions.reconstruct import ReconstructableRepository
 
         pointer = ModuleCodePointer(module, attribute, working_directory=str(ROOT))
-        origin = ReconstructableRepository(pointer).get_reconstructable_job(job.name).get_python_origin()
+        repository = ReconstructableRepository(pointer, entry_point=["dagster"])
+        origin = repository.get_reconstructable_job(job.name).get_python_origin()
         chosen = {AssetKey.from_user_string(key) for key in assets}
         run = self.instance.create_run_for_job(
             job_def=job.get_subset(asset_selection=chosen) if chosen else job,
@@ -246,8 +247,27 @@ def register(ecs: Ecs, family: str, image: str, environment: Mapping[str, str]) 
 
 
 @contextmanager
-def world(server: Settings, admin: psycopg.Connection[Any], folder: Path, name: str, **more: str) -> Iterator[World]:
-    """Make all of it for the length of a block."""
+def world(
+    server: Settings,
+    admin: psycopg.Connection[Any],
+    folder: Path,
+    name: str,
+    *,
+    backend: str = "processes",
+    inside: Mapping[str, str] | None = None,
+    **more: str,
+) -> Iterator[World]:
+    """Make all of it for the length of a block.
+
+    Args:
+        server: The test server.
+        admin: A connection to it.
+        folder: For what is written.
+        name: Of the databases.
+        backend: What tasks are: ``processes`` or ``engine``.
+        inside: Variables of tasks that are different in this process.
+        more: Further variables.
+    """
     from dagster import DagsterInstance
 
     from dagster_project import warehouse
@@ -255,7 +275,7 @@ def world(server: Settings, admin: psycopg.Connection[Any], folder: Path, name: 
 
     with (
         installation(server, admin, folder, name) as place,
-        emulator(folder) as ecs,
+        emulator(folder, backend) as ecs,
         pytest.MonkeyPatch.context() as patch,
     ):
         warehouse.ensure_ready(place.settings)
@@ -284,7 +304,7 @@ def world(server: Settings, admin: psycopg.Connection[Any], folder: Path, name: 
             "DO_NOT_TRACK": "1",
             **more,
         }
-        subnet, group = furnish(ecs, place, environment)
+        subnet, group = furnish(ecs, place, {**environment, **(inside or {})})
         (folder / "pgpass").write_text(passfile)
         (folder / "pgpass").chmod(0o600)
         own = {

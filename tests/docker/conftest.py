@@ -26,6 +26,7 @@ ORDER = (
     "soak_probe",
     "restart",
     "engine_proxy",
+    "ecs",
 )
 REUSED = os.environ.get("BINDERY_TEST_STACK", "")
 """``project:port:drop folder`` of a stack that is up, for whoever writes these tests; it is left as it is."""

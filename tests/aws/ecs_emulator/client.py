@@ -56,8 +56,6 @@ def emulator(folder: Path, backend: str = "processes") -> Iterator[Ecs]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     host, inside = "127.0.0.1", f"http://127.0.0.1:{port}"
-    if backend != "processes":
-        host, inside = "0.0.0.0", f"http://host.docker.internal:{port}"
     log = folder / f"ecs-{port}.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
     words = [str(os.getpid()), host, str(port), inside, backend, str(folder / "tasks")]
