@@ -76,7 +76,7 @@ def bindery() -> dg.Definitions:
 
 def uploads(sources: dg.Definitions, cards: list[FileSourceCard], queue: str) -> dg.SensorDefinition:
     """Build the sensor that serves every watched bucket; cards that read folders are left alone by it."""
-    names = {naming.fetch_job(card.source) for card in cards}
+    names = {name(card.source) for card in cards for name in (naming.fetch_job, naming.backlog_job)}
     jobs = [job for job in sources.jobs or [] if getattr(job, "name", None) in names]
     return uploads_sensor(cards, jobs, queue)
 

@@ -5,12 +5,13 @@ in the marts in one run.
 """
 
 # No postponed annotations here: Dagster reads those of `context` as they are.
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dagster_project.components import naming
+from dagster_project.components.landing import lanes
 from dagster_project.components.platform import RESOURCE, platform_of, reading
 from dagster_project.components.schedule import usable_cron
 from dagster_project.components.uploads import look
@@ -31,8 +32,18 @@ def jobs(card: SourceCard) -> dict[str, object]:
     raw = dg.AssetSelection.assets(*(naming.raw_key(card, stream.name) for stream in card.all_streams))
     landing = dg.AssetSelection.assets(naming.landing_key(card.source))
     tags = {"source": card.source}
+    others = dg.AssetSelection.assets(*(naming.lane_key(card.source, n) for n in range(2, lanes(card) + 1)))
+    backlog = {
+        naming.backlog_job(card.source): dg.define_asset_job(
+            naming.backlog_job(card.source),
+            landing.downstream() | others,
+            description=f"Land a backlog of {card.source} in several steps, load it, then everything downstream.",
+            tags=tags,
+        )
+    }
     replay = {"ops": {naming.load_op(card.source): {"config": {"replay": "all"}}}}
     return {
+        **(backlog if lanes(card) > 1 else {}),
         naming.load_job(card.source): dg.define_asset_job(
             naming.load_job(card.source),
             raw.downstream(),
@@ -70,18 +81,22 @@ def schedule(card: SourceCard) -> dg.ScheduleDefinition | None:
     )
 
 
-def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
+def folder_sensor(card: FileSourceCard, targets: Sequence[Any]) -> dg.SensorDefinition:
     """Build the sensor of a watched folder.
 
     A file is written into the landing log as announced, then a run is asked for; the log decides what is new, not the
     run key. The key is ``<landing id>:<attempt>``: the same announcement never runs twice. What is landed and failed
     to load is tried again once a file of the folder is touched (``again``), or by any later run of the source.
     A bucket is listed as often as its card says, unless the sensor ``uploads`` serves it.
+
+    Args:
+        card: Of the files.
+        targets: The jobs that it may ask for: the one that fetches, and the one for a backlog.
     """
 
     @dg.sensor(
         name=f"{card.source}_arrivals",
-        job_name=naming.fetch_job(card.source),
+        jobs=list(targets),
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={RESOURCE},
@@ -106,11 +121,15 @@ def folder_sensor(card: FileSourceCard) -> dg.SensorDefinition:
         found = announce_arrivals(card, runtime)
         if not found:
             key = again(card, runtime)
-            yield dg.RunRequest(run_key=key, tags={"bindery/again": "true"}) if key else dg.SkipReason("no new file")
+            if key is None:
+                yield dg.SkipReason("no new file")
+            else:
+                yield dg.RunRequest(run_key=key, job_name=naming.fetch_job(card.source), tags={"bindery/again": "true"})
             return
         newest = found[-1]
         yield dg.RunRequest(
             run_key=f"{newest.landing_id}:{newest.attempt}",
+            job_name=naming.fetch_job(card.source),
             tags={"bindery/arrivals": str(len(found)), "bindery/newest_file": newest.origin[-200:]},
         )
 

@@ -17,12 +17,16 @@ from dagster_project.components.facts import common_attributes, rate
 from dagster_project.components.failures import failure, is_transient
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of
 from dagster_project.ingest.cards.base import SourceCard
+from dagster_project.ingest.cards.file import FileSourceCard
 
 if TYPE_CHECKING:
     from dagster_project.ingest.fetch.report import FetchReport
 
 FETCHED = "every_stream_fetched"
 """Check of a landing asset: no stream stopped half-way."""
+
+LANES_TAG = "bindery/lanes"
+"""Of a run: into how many shares a backlog is split."""
 
 COUNTS = ("objects", "bytes", "requests", "retries", "not_found", "unchanged")
 
@@ -68,7 +72,8 @@ def landing_asset(card: SourceCard) -> dg.AssetsDefinition:
         required_resource_keys={RESOURCE},
         op_tags={naming.COMPUTE_TAG: card.compute.fetch.tag},
         retry_policy=retry_policy(card),
-        pool=naming.pool(card.source),
+        # Shares of a backlog are landed side by side: the engine's locks keep them apart from a fetch of the whole.
+        pool=naming.pool(card.source) if lanes(card) == 1 else None,
     )
     def land(context: dg.AssetExecutionContext, config: FetchConfig) -> Iterator[dg.MaterializeResult[Any]]:
         yield fetch(context, config, card)
@@ -76,7 +81,43 @@ def landing_asset(card: SourceCard) -> dg.AssetsDefinition:
     return land
 
 
-def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCard) -> dg.MaterializeResult[Any]:
+def lanes(card: SourceCard) -> int:
+    """Give how many steps may land a source's backlog side by side."""
+    return card.tasks if isinstance(card, FileSourceCard) else 1
+
+
+def lane_assets(card: SourceCard) -> list[dg.AssetsDefinition]:
+    """Build the steps that land shares of a backlog beside the first; runs without a backlog leave them out."""
+    return [_lane_asset(card, lane) for lane in range(2, lanes(card) + 1)]
+
+
+def _lane_asset(card: SourceCard, lane: int) -> dg.AssetsDefinition:
+    key = naming.lane_key(card.source, lane)
+
+    @dg.multi_asset(
+        name=f"{naming.fetch_op(card.source)}_{lane}",
+        specs=[
+            dg.AssetSpec(
+                key,
+                description=f"Share {lane} of a backlog of {card.source}: what is landed joins the rest in one load.",
+                kinds={"file"},
+                **common_attributes(card),
+            )
+        ],
+        check_specs=[dg.AssetCheckSpec(FETCHED, asset=key, description="The share was landed to its end.")],
+        required_resource_keys={RESOURCE},
+        op_tags={naming.COMPUTE_TAG: card.compute.fetch.tag},
+        retry_policy=retry_policy(card),
+    )
+    def land(context: dg.AssetExecutionContext, config: FetchConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        yield fetch(context, config, card, lane)
+
+    return land
+
+
+def fetch(
+    context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCard, lane: int = 1
+) -> dg.MaterializeResult[Any]:
     """Fetch, and report.
 
     Raises:
@@ -94,6 +135,7 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
             streams=config.streams or None,
             limit=limit or None,
             full_refresh=config.full_refresh or platform.full_refresh,
+            lane=(lane, int(shares)) if (shares := context.run.tags.get(LANES_TAG)) else None,
             arrivals=config.arrivals and not (config.full_refresh or platform.full_refresh),
         )
         error: Exception | None = None
@@ -108,7 +150,7 @@ def fetch(context: dg.AssetExecutionContext, config: FetchConfig, card: SourceCa
         for warning in stream.warnings:
             context.log.warning(f"{card.source}.{name}: {warning}")
     return dg.MaterializeResult(
-        asset_key=naming.landing_key(card.source),
+        asset_key=naming.lane_key(card.source, lane),
         metadata=fetch_metadata(report),
         check_results=[
             dg.AssetCheckResult(

@@ -14,7 +14,7 @@ from dagster_project.components import naming
 from dagster_project.components.checks import check_specs, judge, unfinished_streams
 from dagster_project.components.facts import common_attributes, declared_columns
 from dagster_project.components.failures import failure
-from dagster_project.components.landing import retry_policy
+from dagster_project.components.landing import lanes, retry_policy
 from dagster_project.components.platform import RESOURCE, LogProgress, platform_of, reading
 from dagster_project.components.report import stream_metadata
 from dagster_project.ingest.cards.base import SourceCard, StreamCard
@@ -63,7 +63,7 @@ def _spec(card: SourceCard, key: dg.AssetKey, stream: StreamCard) -> dg.AssetSpe
     }
     return dg.AssetSpec(
         key,
-        deps=[naming.landing_key(card.source)],
+        deps=[naming.lane_key(card.source, lane) for lane in range(1, lanes(card) + 1)],
         description=stream.description or f"Records `{stream.name}` of {card.source}, as the source gave them, typed.",
         kinds={"postgres", "table"},
         metadata=metadata,

@@ -13,9 +13,11 @@ from dagster_project.ingest.cards.base import SourceCard
 __all__ = [
     "COMPUTE_TAG",
     "FIRST_RUN",
+    "backlog_job",
     "fetch_job",
     "fetch_op",
     "landing_key",
+    "lane_key",
     "load_job",
     "load_op",
     "output_key",
@@ -37,6 +39,16 @@ def landing_key(source: str) -> dg.AssetKey:
 def raw_key(card: SourceCard, stream: str) -> dg.AssetKey:
     """Give the key of a stream's table."""
     return dg.AssetKey(["raw", card.table(stream)])
+
+
+def lane_key(source: str, lane: int) -> dg.AssetKey:
+    """Give the key of a share of a source's backlog; the first share is the source's own."""
+    return landing_key(source) if lane == 1 else dg.AssetKey(["landing", source, str(lane)])
+
+
+def backlog_job(source: str) -> str:
+    """Name the job that lands a backlog in several steps side by side, loads it, and goes on downstream."""
+    return f"{source}_backlog"
 
 
 def output_key(card: SourceCard, stream: str) -> dg.AssetKey:

@@ -7,8 +7,9 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import BaseModel
 
+from dagster_project.components import naming
 from dagster_project.components.automation import folder_sensor, jobs, schedule
-from dagster_project.components.landing import landing_asset
+from dagster_project.components.landing import landing_asset, lane_assets
 from dagster_project.components.loading import raw_assets
 from dagster_project.ingest.cards.base import SourceCard
 from dagster_project.ingest.cards.file import FileSourceCard
@@ -44,12 +45,18 @@ class SourceComponent(dg.Component):
         """Build everything of the source, wherever its card came from."""
         ticks = schedule(self.card)
         watched = isinstance(self.card, FileSourceCard) and self.card.watch
-        built: list[Any] = list(jobs(self.card).values())
+        named = jobs(self.card)
+        built: list[Any] = list(named.values())
+        targets = [
+            named[name]
+            for name in (naming.fetch_job(self.card.source), naming.backlog_job(self.card.source))
+            if name in named
+        ]
         return dg.Definitions(
-            assets=[landing_asset(self.card), raw_assets(self.card), *self._output()],
+            assets=[landing_asset(self.card), *lane_assets(self.card), raw_assets(self.card), *self._output()],
             jobs=built,
             schedules=[ticks] if ticks is not None else [],
-            sensors=[folder_sensor(self.card)] if watched and isinstance(self.card, FileSourceCard) else [],
+            sensors=[folder_sensor(self.card, targets)] if watched and isinstance(self.card, FileSourceCard) else [],
         )
 
     def _output(self) -> list[dg.AssetsDefinition]:

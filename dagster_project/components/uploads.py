@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.components import naming
+from dagster_project.components.landing import LANES_TAG
 from dagster_project.components.platform import RESOURCE, platform_of
 from dagster_project.ingest.cards.file import FileSourceCard
 
 if TYPE_CHECKING:
     from dagster_project.ingest.inbox.consume import Route
+    from dagster_project.ingest.inbox.log import Waiting
     from dagster_project.ingest.runtime import Runtime
 
 NAME = "uploads"
@@ -103,21 +105,36 @@ def look(context: dg.SensorEvaluationContext, route: "Route", runtime: "Runtime"
         waiting = None if busy else log.waiting(connection, card.source)
     if waiting is None:
         return []
-    return [
-        dg.RunRequest(
-            run_key=f"{card.source}:{waiting.run_key}",
-            job_name=naming.fetch_job(card.source),
-            run_config={"ops": {naming.fetch_op(card.source): {"config": {"arrivals": True}}}},
-            tags={"bindery/arrivals": str(waiting.objects)},
-        )
-    ]
+    return [request(context, card, waiting)]
+
+
+def request(context: dg.SensorEvaluationContext, card: FileSourceCard, waiting: "Waiting") -> dg.RunRequest:
+    """Ask for a run; where the backlog is worth several steps, for one that lands it in so many."""
+    shares = min(card.tasks, -(-waiting.announced // card.per_task))
+    run_key = f"{card.source}:{waiting.run_key}"
+    tags = {"bindery/arrivals": str(waiting.objects)}
+    if shares <= 1:
+        config = {"ops": {naming.fetch_op(card.source): {"config": {"arrivals": True}}}}
+        return dg.RunRequest(run_key=run_key, job_name=naming.fetch_job(card.source), run_config=config, tags=tags)
+    job = naming.backlog_job(card.source)
+    selection: list[dg.AssetKey] | None = None
+    if context.repository_def is not None:
+        idle = {naming.lane_key(card.source, lane) for lane in range(shares + 1, card.tasks + 1)}
+        keys = context.repository_def.get_job(job).asset_layer.selected_asset_keys
+        selection = sorted(keys - idle, key=str)
+    return dg.RunRequest(
+        run_key=run_key,
+        job_name=job,
+        asset_selection=selection,
+        tags={**tags, LANES_TAG: str(shares if selection is not None else card.tasks)},
+    )
 
 
 def is_under_way(instance: dg.DagsterInstance, card: FileSourceCard) -> bool:
     """Tell whether a run of a source's files waits or runs. Those that died without a word are left out in the end."""
-    filters = dg.RunsFilter(job_name=naming.fetch_job(card.source), statuses=UNDER_WAY)
     now = time.time()
     return any(
         now - record.update_timestamp.timestamp() < DEAD_AFTER
-        for record in instance.get_run_records(filters=filters, limit=20)
+        for job in (naming.fetch_job(card.source), naming.backlog_job(card.source))
+        for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNDER_WAY), limit=20)
     )

@@ -25,7 +25,7 @@ def test_real_ratings_in_five_hundred_files_while_each_part_is_killed(
         lines = islice(csv.DictReader(io.TextIOWrapper(file)), 25_000)
         found = {(int(each["user_id"]), int(each["book_id"]), int(each["rating"])) for each in lines}
     with soak(aws, tmp_path, monkeypatch) as world:
-        run(world, sorted(found), 500, seconds=800, every=4)
+        run(world, sorted(found), 500, seconds=800, every=4, rounds=6)
 
 
 def test_real_files_of_every_format_arrive(aws: Moto, settings: Settings, tmp_path: Path, real_data: Path) -> None:

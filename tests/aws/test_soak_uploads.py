@@ -12,7 +12,7 @@ from tests.aws.uploads_soak import run, soak
 
 def test_sixty_uploads_while_each_part_is_killed(aws: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with soak(aws, tmp_path, monkeypatch) as found:
-        run(found, [(n, n * 7 % 1000, n % 5 + 1) for n in range(1200)], 60, seconds=100, every=1.5)
+        run(found, [(n, n * 7 % 1000, n % 5 + 1) for n in range(1200)], 60, seconds=100, every=1.5, rounds=2)
 
 
 @pytest.mark.soak
@@ -21,4 +21,4 @@ def test_five_hundred_uploads_while_each_part_is_killed(
     aws: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with soak(aws, tmp_path, monkeypatch) as found:
-        run(found, [(n, n * 7 % 1000, n % 5 + 1) for n in range(25_000)], 500, seconds=800, every=4)
+        run(found, [(n, n * 7 % 1000, n % 5 + 1) for n in range(25_000)], 500, seconds=800, every=4, rounds=6)

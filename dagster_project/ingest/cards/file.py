@@ -98,6 +98,11 @@ class FileSourceCard(SourceCard):
     """How often a bucket is listed for what notifications lost; without a queue, for whatever is new."""
     parallel: int = Field(default=4, ge=1, le=32)
     """Most objects of a bucket that are landed at once: as many as wait, up to this."""
+    tasks: int = Field(default=1, ge=1, le=16)
+    """Most steps that land a bucket's backlog side by side, each its share of the keys; one load takes what all of them
+    landed. More than one only where the order of files doesn't matter: streams that append, or merge by `newest_by`."""
+    per_task: int = Field(default=500, ge=1)
+    """Objects that are worth a step of their own: a backlog of 1,200 makes three, if ``tasks`` allows that."""
     copies: Literal["unversioned", "all"] = "unversioned"
     """Which objects of a bucket are copied into landing, where that is a bucket too: those that may be overwritten, or
     all. A versioned bucket's objects never change, so that landing only refers to them: its lifecycle has to keep old
@@ -111,6 +116,17 @@ class FileSourceCard(SourceCard):
     output: Output | None = None
     """Where rows go as Parquet after each load."""
     streams: list[FileStream] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _tasks_need_no_order(self) -> Self:
+        for stream in self.streams if self.tasks > 1 else ():
+            merges = stream.write == "merge" and bool(stream.newest_by) and stream.missing == "keep"
+            if stream.write != "append" and not merges:
+                raise ValueError(
+                    f"stream {stream.name!r}: `tasks: {self.tasks}` lands files side by side, in no order, which "
+                    f"`write: {stream.write}` needs: leave `tasks` out, or merge with `newest_by`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _output_is_no_input(self) -> Self:

@@ -7,6 +7,7 @@ is a bucket too, so that an upload that is overwritten later can still be replay
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -74,6 +75,8 @@ class _StreamOfObjects:
         session.figures(name)
         if session.full_refresh and session.limit is None and self._stream.write == "append":
             give_up(session, self._stream, session.waiting(name))
+        if session.lane is None:
+            session.log(lambda log: log.seal_shares(session.card.source, name))
         opened = session.log(lambda log: log.open_one(session.card.source, name, session.partition))
         batch = self._open() if opened is not None else None
         unseen = False
@@ -120,6 +123,9 @@ class _StreamOfObjects:
 
     def _wanted(self, rows: list[LandedObject]) -> list[LandedObject]:
         """Put announced rows into order, and settle those that nothing can come of."""
+        if (lane := self._session.lane) is not None:
+            # By key, so that what happened to one key stays in order.
+            rows = [row for row in rows if zlib.crc32(row.origin.encode()) % lane[1] == lane[0] - 1]
         newest = {row.origin: row.landing_id for row in rows}
         kept = []
         for row in rows:

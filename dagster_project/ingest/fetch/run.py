@@ -17,7 +17,7 @@ from dagster_project.ingest.cards.base import SourceCard
 from dagster_project.ingest.errors import CardError, DatabaseError
 from dagster_project.ingest.fetch.report import FetchFailed, FetchInterrupted, FetchReport
 from dagster_project.ingest.fetch.session import FetchSession
-from dagster_project.ingest.landing.lock import source_lock, take_source_lock
+from dagster_project.ingest.landing.lock import source_lock, take_lane_lock, take_source_lock
 from dagster_project.ingest.landing.log import LandingLog, Log
 from dagster_project.ingest.landing.memory import MemoryLog
 from dagster_project.ingest.landing.model import LandedObject
@@ -74,6 +74,7 @@ def fetch_source(
     limit: int | None = None,
     full_refresh: bool = False,
     arrivals: bool = False,
+    lane: tuple[int, int] | None = None,
     lock_wait: float = LOCK_WAIT,
 ) -> FetchReport:
     """Fetch a source's streams into sealed batches; go on where an interrupted fetch stopped.
@@ -86,6 +87,7 @@ def fetch_source(
         limit: Stop each stream after so many records.
         full_refresh: Start at nothing instead of at the last cursor.
         arrivals: Land what is announced of a bucket, and don't list what else is in it.
+        lane: Of a bucket only this share of what is announced, as (2, 3); other shares may be fetched meanwhile.
         lock_wait: Seconds to wait for another fetch of the same source.
 
     Raises:
@@ -98,7 +100,7 @@ def fetch_source(
     names = _names(card, streams)
     started = time.monotonic()
     fetcher = fetcher_for(card)
-    database = _Database(card.source, runtime, lock_wait)
+    database = _Database(card.source, runtime, lock_wait, None if lane is None else f"{lane[0]}/{lane[1]}")
     with database.locked():
         session = FetchSession(
             card,
@@ -108,7 +110,8 @@ def fetch_source(
             partition=partition,
             limit=limit,
             full_refresh=full_refresh,
-            arrivals=arrivals,
+            arrivals=arrivals or lane is not None,
+            lane=lane,
         )
         fetcher.fetch(session)
     report = session.report
@@ -159,8 +162,9 @@ def fetch_sample(card: SourceCard, runtime: Runtime, stream: str, limit: int) ->
 class _Database:
     """One connection that holds the source's lock; opened once more where it gets lost."""
 
-    def __init__(self, source: str, runtime: Runtime, wait: float) -> None:
+    def __init__(self, source: str, runtime: Runtime, wait: float, lane: str | None = None) -> None:
         self._source = source
+        self._lane = lane
         self._runtime = runtime
         self._wait = wait
         self._connection: psycopg.Connection | None = None
@@ -172,7 +176,7 @@ class _Database:
 
         try:
             self._connection = self._open()
-            with source_lock(self._connection, self._source, wait=self._wait, on_wait=self._tell):
+            with source_lock(self._connection, self._source, wait=self._wait, on_wait=self._tell, lane=self._lane):
                 yield
         except psycopg.Error as error:
             raise _database_error(error) from error
@@ -193,7 +197,13 @@ class _Database:
         try:
             self._connection.close()
             self._connection = self._open()
-            if not take_source_lock(self._connection, self._source):
+            lane = self._lane
+            mine = (
+                take_source_lock(self._connection, self._source)
+                if lane is None
+                else take_lane_lock(self._connection, self._source, lane)
+            )
+            if not mine:
                 raise DatabaseError(
                     f"the connection to Postgres was lost, and another fetch of {self._source!r} began meanwhile"
                 )

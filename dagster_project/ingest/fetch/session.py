@@ -19,7 +19,7 @@ from dagster_project.ingest.errors import CardError, IngestError, LandingError, 
 from dagster_project.ingest.fetch.redact import Redactor
 from dagster_project.ingest.fetch.report import FetchReport, StreamFetch
 from dagster_project.ingest.landing.archive import Readable, Stored, is_compressed
-from dagster_project.ingest.landing.model import Batch, LandedObject
+from dagster_project.ingest.landing.model import LANE, Batch, LandedObject
 from dagster_project.ingest.landing.store import archive_at
 from dagster_project.ingest.runtime import Progress, Runtime
 
@@ -46,12 +46,16 @@ class FetchSession:
         limit: int | None = None,
         full_refresh: bool = False,
         arrivals: bool = False,
+        lane: tuple[int, int] | None = None,
     ) -> None:
         self.card = card
         self.runtime = runtime
         self.streams = streams
         """Names of the streams that were asked for; a fetcher may need others too."""
-        self.partition = partition
+        # A share's open batches are apart from those of other shares; sealed, they are the source's like all others.
+        self.partition = partition if lane is None else f"{LANE}{lane[0]}/{lane[1]}"
+        self.lane = lane
+        """Which share of what is announced is wanted; all of it otherwise."""
         self.limit = limit
         """Stop a stream after this many records."""
         self.full_refresh = full_refresh

@@ -45,9 +45,9 @@ _LISTED = (
     "or (%(again)s and status <> 'announced') order by origin"
 )
 _PENDING = (
-    "select count(*), max(landing_id), max(attempt), min(observed_at) from (select l.landing_id, l.attempt, "
-    "l.observed_at from bindery.landed l where l.source = %(source)s and l.status = 'announced' union all "
-    "select l.landing_id, l.attempt, l.observed_at from bindery.landed l join bindery.batches b using (batch_id) "
+    "select count(*), count(*) filter (where status = 'announced'), max(landing_id), max(attempt) from (select "
+    "l.landing_id, l.attempt, l.status from bindery.landed l where l.source = %(source)s and l.status = 'announced' "
+    "union all select l.landing_id, l.attempt, l.status from bindery.landed l join bindery.batches b using (batch_id) "
     "where b.source = %(source)s and b.status in ('sealed', 'open') and l.status = 'landed' and l.meta ? 'bucket' "
     "and not exists (select from bindery.load_batches t where t.batch_id = b.batch_id)) waiting"
 )
@@ -58,6 +58,8 @@ class Waiting:
     """What of a source waits for a run."""
 
     objects: int
+    announced: int
+    """Those that aren't landed yet."""
     newest: int
     """Landing id."""
     attempt: int
@@ -142,7 +144,7 @@ def waiting(connection: psycopg.Connection[Any], source: str) -> Waiting | None:
     What is landed in an open batch waits too: the fetch that opened it was killed before it could seal it.
     """
     row = connection.execute(_PENDING.encode(), {"source": source}).fetchone()
-    return Waiting(row[0], row[1], row[2]) if row and row[0] else None
+    return Waiting(row[0], row[1], row[2], row[3]) if row and row[0] else None
 
 
 def try_again(connection: psycopg.Connection[Any], source: str, older: float) -> int:

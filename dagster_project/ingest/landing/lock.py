@@ -20,6 +20,7 @@ def source_lock(
     *,
     wait: float = 60.0,
     on_wait: Callable[[str], None] = lambda _message: None,
+    lane: str | None = None,
 ) -> Iterator[None]:
     """Be the only fetch of a source; the database frees the lock when its holder dies.
 
@@ -28,6 +29,7 @@ def source_lock(
         source: The source's name.
         wait: Seconds to wait for another holder.
         on_wait: Told once who holds the lock.
+        lane: Of a share of the source, such as ``2/3``: beside other shares.
 
     Raises:
         TransientSourceError: Another fetch still held it after ``wait``.
@@ -35,7 +37,7 @@ def source_lock(
     key = f"bindery:fetch:{source}"
     deadline = time.monotonic() + wait
     told = False
-    while not take_source_lock(connection, source):
+    while not (take_source_lock(connection, source) if lane is None else take_lane_lock(connection, source, lane)):
         holder = _holder(connection, key)
         if time.monotonic() >= deadline:
             raise TransientSourceError(
@@ -49,7 +51,11 @@ def source_lock(
     try:
         yield
     finally:
-        _free(connection, key)
+        if lane is None:
+            _free(connection, key)
+        else:
+            _free(connection, f"{key}:{lane}")
+            _free(connection, key, shared=True)
 
 
 def take_source_lock(connection: psycopg.Connection, source: str) -> bool:
@@ -60,6 +66,28 @@ def take_source_lock(connection: psycopg.Connection, source: str) -> bool:
     if not connection.autocommit:
         connection.commit()
     return bool(row and row[0])
+
+
+def take_lane_lock(connection: psycopg.Connection, source: str, lane: str) -> bool:
+    """Try to be the only fetch of a share of a source, beside other shares and no fetch of the whole, without waiting.
+
+    Args:
+        connection: Holds the locks; they go with it.
+        source: The source's name.
+        lane: Which share, such as ``2/3``.
+    """
+    row = connection.execute(
+        "select pg_try_advisory_lock_shared(hashtextextended(%s, 0))", [f"bindery:fetch:{source}"]
+    ).fetchone()
+    if not (row and row[0]):
+        return False
+    row = connection.execute(
+        "select pg_try_advisory_lock(hashtextextended(%s, 0))", [f"bindery:fetch:{source}:{lane}"]
+    ).fetchone()
+    if row and row[0]:
+        return True
+    connection.execute("select pg_advisory_unlock_shared(hashtextextended(%s, 0))", [f"bindery:fetch:{source}"])
+    return False
 
 
 def _holder(connection: psycopg.Connection, key: str) -> str:
@@ -74,11 +102,12 @@ def _holder(connection: psycopg.Connection, key: str) -> str:
     return f"database session {row[0]}" + (f", since {row[1]} UTC" if row[1] else "")
 
 
-def _free(connection: psycopg.Connection, key: str) -> None:
+def _free(connection: psycopg.Connection, key: str, *, shared: bool = False) -> None:
     import psycopg
 
+    kind = "_shared" if shared else ""
     try:
-        connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+        connection.execute(f"select pg_advisory_unlock{kind}(hashtextextended(%s, 0))".encode(), [key])
         if not connection.autocommit:
             connection.commit()
     except psycopg.OperationalError:

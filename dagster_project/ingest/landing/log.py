@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dagster_project.ingest.errors import LandingError
-from dagster_project.ingest.landing.model import Batch, LandedObject
+from dagster_project.ingest.landing.model import LANE, Batch, LandedObject
 
 if TYPE_CHECKING:
     import psycopg
@@ -103,6 +103,10 @@ class Log(Protocol):
 
     def abandon(self, batch: Batch, why: str) -> None:
         """Give a batch up; the next one starts where it started."""
+        ...
+
+    def seal_shares(self, source: str, stream: str) -> None:
+        """Seal what fetches of shares left open when they were killed; none may be under way."""
         ...
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
@@ -254,8 +258,8 @@ class LandingLog:
         self._change_open(
             batch,
             "status = 'sealed', sealed_at = clock_timestamp(), resume = null, error = null, cursor_proposed = %s, "
-            "stats = %s",
-            [_json(cursor), _json(stats)],
+            "stats = %s, partition = case when starts_with(partition, %s) then '' else partition end",
+            [_json(cursor), _json(stats), LANE],
         )
         batch.status, batch.resume, batch.cursor_proposed, batch.stats = "sealed", None, cursor, stats
 
@@ -295,6 +299,19 @@ class LandingLog:
             ).fetchall()
         self._commit()
         return {batch_id for (batch_id,) in done}
+
+    def seal_shares(self, source: str, stream: str) -> None:
+        """Seal what fetches of shares left open when they were killed; none may be under way.
+
+        Each object in them is whole, and what they lack is announced still.
+        """
+        self._execute(
+            "update bindery.batches set status = case when position > 0 then 'sealed' else 'abandoned' end, "
+            "sealed_at = clock_timestamp(), partition = '', resume = null, error = null "
+            "where (source, stream) = (%s, %s) and status = 'open' and starts_with(partition, %s)",
+            [source, stream, LANE],
+        )
+        self._commit()
 
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
         """Give the objects of a batch in the order of their positions."""

@@ -71,6 +71,9 @@ class MemoryLog:
         """Give a batch up."""
         batch.status, batch.error = "abandoned", why
 
+    def seal_shares(self, source: str, stream: str) -> None:
+        """Do nothing: a preview fetches no shares."""
+
     def objects(self, batch_id: int) -> Iterator[LandedObject]:
         """Give the objects of a batch in order."""
         yield from list(self._objects[batch_id].values())

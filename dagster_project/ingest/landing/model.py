@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+LANE = "~"
+"""What the partition of an open batch begins with that holds a share of a bucket's backlog; sealed, it has none."""
+
 
 @dataclass(slots=True)
 class LandedObject:
