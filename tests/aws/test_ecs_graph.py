@@ -68,6 +68,8 @@ def test_the_whole_graph_on_ecs_makes_the_same_tables(
         dbt = task["tags"]["bindery.step"].startswith("dbt")
         assert task["family"] == f"{PROJECT}-step-dbt" if dbt else f"{PROJECT}-step"
         assert (task["image"] == DBT) is dbt
+    overrides = [json.dumps(each["overrides"]) for each in furnished.ecs.tell("requests")]
+    assert max(map(len, overrides)) < 6000, "ECS takes 8192 characters"
     there, here = content(furnished.place), content(laptop)
     assert differences(here, there) == []
     assert here["marts.fct_ratings"][0] > 1000
