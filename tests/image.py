@@ -24,7 +24,9 @@ OUTSIDE = {
         *("unit/test_repository_documents.py", "unit/test_repository_files.py", "unit/test_repository_packages.py"),
         *("unit/test_gitlab_pipeline.py", "unit/test_gitlab_scripts.py"),
         *("unit/test_sample_docs.py", "unit/test_settings_pages.py", "integration/test_benchmarks.py"),
+        "unit/test_ecs_image.py",
     ),
+    "speaks to what stands in for AWS, which is in no image": ("integration/test_ecs_run.py",),
     "installs, or calls make, or looks for what a laptop should have": (
         *("integration/test_install.py", "integration/test_install_offline.py", "integration/test_make_targets.py"),
         *("unit/test_doctor.py", "integration/test_doctor_database.py"),
