@@ -207,6 +207,19 @@ def logs(context: click.Context, service: str | None) -> None:
     made.programs.run(*words, *(["--log-stream-name-prefix", service] if service else []))
 
 
+@aws.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@click.pass_context
+def run(context: click.Context, words: tuple[str, ...]) -> None:
+    """Run a command inside, in a task of its own: `bindery deploy aws run -- bindery inbox list`. Takes a minute."""
+    from dagster_project.operations.deploy.migration import run_once
+
+    made, told = deployed(context)
+    code, lines = run_once(made.client("ecs"), made.client("logs"), told, words, made.terraform.account, say)
+    click.echo("\n".join(lines))
+    sys.exit(1 if code is None else code)
+
+
 @aws.command()
 @click.argument("name")
 @click.pass_context

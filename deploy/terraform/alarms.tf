@@ -40,7 +40,7 @@ resource "aws_sns_topic_policy" "alarms" {
 locals {
   alarms = {
     uploads-dead = {
-      said      = "Uploads that can't be handled wait in the dead letters: bindery inbox list --dead"
+      said      = "Uploads that can't be handled wait in the dead letters: bindery deploy aws run -- bindery inbox redrive"
       namespace = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", dimensions = { QueueName = aws_sqs_queue.dead.name }
       statistic = "Maximum", period = 300, times = 1, over = true, threshold = 0, missing = "notBreaching"
     }

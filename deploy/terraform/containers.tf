@@ -43,6 +43,15 @@ locals {
   writable = { tmp = "/tmp", home = "/home/bindery", data = "/data" }
   mounts   = [for name in sort(keys(local.writable)) : { sourceVolume = name, containerPath = local.writable[name], readOnly = false }]
 
+  # Where ECS's agent for shells and tunnels writes: one each, for each container that somebody may look into.
+  agent             = { agents = "/managed-agents", state = "/var/lib/amazon/ssm", log = "/var/log/amazon/ssm" }
+  shell_in_services = !local.balanced || var.shell_in_tasks
+  agent_mounts = {
+    for container in ["main", "webserver", "daemon", "code"] : container => [
+      for name in sort(keys(local.agent)) : { sourceVolume = "${container}-${name}", containerPath = local.agent[name], readOnly = false }
+    ]
+  }
+
   hardened = {
     user                   = "10001:10001"
     readonlyRootFilesystem = true
@@ -95,6 +104,7 @@ locals {
         command          = local.commands[name]
         logConfiguration = local.logs[local.together ? "platform" : name]
         stopTimeout      = 60
+        mountPoints      = concat(local.mounts, local.shell_in_services ? local.agent_mounts[local.together ? name : "main"] : [])
       },
       contains(keys(local.answers), name) ? { healthCheck = local.answers[name] } : {},
       name == "code" ? { portMappings = [{ containerPort = local.ports.code, protocol = "tcp" }] } : {},

@@ -6,7 +6,7 @@ locals {
     platform = concat(
       ["secrets", "logs_bucket", "landing", "uploads", "output", "queue", "launch_runs", "watch_tasks", "diagnosis"],
       local.together ? ["rest"] : [],
-      !local.balanced || var.shell_in_tasks ? ["shell"] : [],
+      local.shell_in_services ? ["shell"] : [],
     )
     # A run starts its steps; steps of small jobs work in the run's own process.
     run = concat(

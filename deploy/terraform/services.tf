@@ -54,7 +54,14 @@ resource "aws_ecs_task_definition" "service" {
   }
 
   dynamic "volume" {
-    for_each = local.writable
+    for_each = toset(concat(
+      keys(local.writable),
+      flatten([
+        for container in each.value.containers : [
+          for mount in local.agent_mounts[local.together ? container : "main"] : mount.sourceVolume if local.shell_in_services
+        ]
+      ]),
+    ))
 
     content {
       name = volume.key
@@ -73,7 +80,7 @@ resource "aws_ecs_service" "this" {
   enable_ecs_managed_tags            = true
   propagate_tags                     = "SERVICE"
   # The tunnel to the UI (`bindery deploy aws ui`) goes through the same door as a shell.
-  enable_execute_command            = !local.balanced || var.shell_in_tasks
+  enable_execute_command            = local.shell_in_services
   health_check_grace_period_seconds = contains(each.value.containers, "webserver") && local.balanced ? 180 : null
 
   capacity_provider_strategy {

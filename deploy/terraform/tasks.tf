@@ -36,6 +36,7 @@ resource "aws_ecs_task_definition" "worker" {
       command          = each.value.command
       logConfiguration = local.logs[each.key]
       stopTimeout      = 120
+      mountPoints      = concat(local.mounts, var.shell_in_tasks ? local.agent_mounts.main : [])
     },
     each.value.gpu > 0 ? { resourceRequirements = [{ type = "GPU", value = tostring(each.value.gpu) }] } : {},
   )])
@@ -50,7 +51,7 @@ resource "aws_ecs_task_definition" "worker" {
   }
 
   dynamic "volume" {
-    for_each = local.writable
+    for_each = toset(concat(keys(local.writable), [for mount in local.agent_mounts.main : mount.sourceVolume if var.shell_in_tasks]))
 
     content {
       name = volume.key

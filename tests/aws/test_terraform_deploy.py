@@ -292,6 +292,19 @@ def test_a_migration_that_runs_already_is_taken_up() -> None:
     assert ecs.started == 0
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_command_runs_in_a_task_with_the_rights_of_the_services(session: Any, world: dict[str, Any]) -> None:
+    ecs, logs = session.client("ecs"), session.client("logs")
+    task_definition(ecs, "bindery-step", world["image"]["dagster"])
+    started: list[dict[str, Any]] = []
+    ecs.meta.events.register("provide-client-params.ecs.RunTask", lambda params, **_more: started.append(dict(params)))
+    code, lines = migration.run_once(ecs, logs, world, ["bindery", "inbox", "list"], "123456789012", lambda _line: None)
+    (asked_for,) = started
+    assert asked_for["overrides"]["taskRoleArn"] == "arn:aws:iam::123456789012:role/bindery-task-platform"
+    assert asked_for["overrides"]["containerOverrides"] == [{"name": "main", "command": ["bindery", "inbox", "list"]}]
+    assert (code, lines) in [(0, []), (None, [])]
+
+
 class Service:
     """ECS as a roll sees it: one service, whose deployment goes as it is told."""
 

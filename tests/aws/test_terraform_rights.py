@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.aws.moto import Moto
 from tests.aws.terraform import ROOT, SOURCE, Stack, copy
@@ -185,7 +186,13 @@ def test_an_upload_reaches_the_queue(world: Stack) -> None:
     (queue,) = told["QueueConfigurations"]
     assert sorted(queue["Events"]) == ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
     url = sqs.get_queue_url(QueueName="bindery-uploads")["QueueUrl"]
+    # Our policy refuses whoever doesn't come by TLS, and to this server nobody does.
+    policy = storage.get_bucket_policy(Bucket="bindery-uploads-123456789012")["Policy"]
+    with pytest.raises(ClientError, match="403"):
+        storage.put_object(Bucket="bindery-uploads-123456789012", Key="in/a b.csv", Body=b"a\n1\n")
+    storage.delete_bucket_policy(Bucket="bindery-uploads-123456789012")
     storage.put_object(Bucket="bindery-uploads-123456789012", Key="in/a b.csv", Body=b"a\n1\n")
+    storage.put_bucket_policy(Bucket="bindery-uploads-123456789012", Policy=policy)
     keys: list[str] = []
     for _ in range(5):
         for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", []):

@@ -1,9 +1,9 @@
-"""The migration: one task, started once for a release, and waited for."""
+"""Tasks that are run once and waited for: the migration of a release, and a command that somebody asks for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dagster_project.operations.deploy.errors import DeployError
@@ -51,6 +51,33 @@ def migrate(ecs: Any, logs: Any, cluster: str, told: Mapping[str, Any], group: s
     )
 
 
+def run_once(
+    ecs: Any, logs: Any, told: Mapping[str, Any], words: Sequence[str], account: str, say: Say
+) -> tuple[int | None, list[str]]:
+    """Run a command in a task of its own, with the rights of the services, and wait for it.
+
+    Args:
+        ecs: Client.
+        logs: Client.
+        told: Terraform's outputs.
+        words: The command.
+        account: Whose.
+        say: Takes a line.
+
+    Returns:
+        Its exit code, None where it never started, and what it printed last.
+    """
+    definition = f"{told['project']}-step"
+    overrides = {
+        "taskRoleArn": f"arn:aws:iam::{account}:role/{told['project']}-task-platform",
+        "containerOverrides": [{"name": CONTAINER, "command": list(words)}],
+    }
+    arn = _start(ecs, told["cluster"], definition, told["migrate"], overrides)
+    task = _ended(ecs, told["cluster"], arn, say)
+    codes = [each.get("exitCode") for each in task["containers"] if each["name"] == CONTAINER]
+    return (codes or [None])[0], _last_lines(logs, told["log_group"], definition, arn, 1000)
+
+
 def _family(definition: str) -> str:
     return definition.rpartition("/")[2].partition(":")[0]
 
@@ -63,7 +90,9 @@ def _running(ecs: Any, cluster: str, definition: str) -> str | None:
     return str(same[0]) if same else None
 
 
-def _start(ecs: Any, cluster: str, definition: str, told: Mapping[str, Any]) -> str:
+def _start(
+    ecs: Any, cluster: str, definition: str, told: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> str:
     network = {
         "subnets": list(told["subnets"]),
         "securityGroups": list(told["security_groups"]),
@@ -75,10 +104,11 @@ def _start(ecs: Any, cluster: str, definition: str, told: Mapping[str, Any]) -> 
         launchType="FARGATE",
         startedBy=STARTED_BY,
         networkConfiguration={"awsvpcConfiguration": network},
+        **({"overrides": overrides} if overrides else {}),
     )
     if not answer["tasks"]:
         said = "; ".join(str(each.get("reason")) for each in answer.get("failures", [])) or "no reason given"
-        raise DeployError(f"the migration can't be started: {said}")
+        raise DeployError(f"{_family(definition)} can't be started: {said}")
     return str(answer["tasks"][0]["taskArn"])
 
 
@@ -92,17 +122,17 @@ def _ended(ecs: Any, cluster: str, arn: str, say: Say) -> Mapping[str, Any]:
             return task
         if task["lastStatus"] != last:
             last = task["lastStatus"]
-            say(f"migration: {last.lower()}")
+            say(f"task: {last.lower()}")
         time.sleep(LOOK_SECONDS)
-    raise DeployError(f"the migration {arn} hasn't ended after {PATIENCE_SECONDS / 60:.0f} minutes; it goes on")
+    raise DeployError(f"the task {arn} hasn't ended after {PATIENCE_SECONDS / 60:.0f} minutes; it goes on")
 
 
-def _last_lines(logs: Any, group: str, definition: str, arn: str) -> list[str]:
+def _last_lines(logs: Any, group: str, definition: str, arn: str, lines: int = LINES) -> list[str]:
     from botocore.exceptions import ClientError
 
     stream = f"{_family(definition)}/{CONTAINER}/{arn.rpartition('/')[2]}"
     try:
-        told = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=LINES, startFromHead=False)
+        told = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False)
     except ClientError:
         return []
     return [str(event["message"]).rstrip("\n") for event in told["events"]]
