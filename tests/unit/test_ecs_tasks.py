@@ -165,6 +165,7 @@ def stopped(code: int | None = None, stop: str = "TaskFailedToStart", reason: st
         (stopped(137, "EssentialContainerExited", "x", "OutOfMemoryError: Container killed"), "out_of_memory"),
         (stopped(143, "SpotInterruption", "Your Spot Task was interrupted."), "interrupted"),
         (stopped(143, "TerminationNotice", "Your Spot Task was interrupted."), "interrupted"),
+        (stopped(143, "TerminationNotice", "ECS is performing maintenance on the infrastructure"), "interrupted"),
         (stopped(reason="Capacity is unavailable at this time. Please try again later"), "no_capacity"),
         (stopped(reason="Timeout waiting for network interface provisioning to complete."), "transient"),
         (stopped(reason="CannotPullContainerError: dial tcp: i/o timeout"), "transient"),

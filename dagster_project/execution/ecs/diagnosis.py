@@ -50,7 +50,12 @@ class Death:
 
     @property
     def interrupted(self) -> bool:
-        """Whether AWS took its Spot capacity back."""
+        """Whether AWS took its capacity back: Spot's, or a machine's that it maintains."""
+        return self.from_spot or self.stop_code == "TerminationNotice"
+
+    @property
+    def from_spot(self) -> bool:
+        """Whether it was Spot capacity that AWS took back."""
         return self.stop_code == "SpotInterruption" or "spot task was interrupted" in self.reason.lower()
 
     @property
@@ -123,7 +128,7 @@ def _what(death: Death, limit: int | None) -> str:
     if death.out_of_memory:
         return out_of_memory(limit) if limit else "It ran out of memory."
     if death.interrupted:
-        return "AWS took the Spot capacity back."
+        return f"AWS took the {'Spot capacity' if death.from_spot else 'machine'} back."
     if death.exit_code is None:
         return "ECS couldn't start it."
     return exit_words(death.exit_code)
@@ -146,7 +151,7 @@ def _advice(death: Death, compute: Compute | None) -> str:
             "What to change: wait, allow FARGATE (BINDERY_ECS_CAPACITY), or name subnets in more availability zones "
             "(BINDERY_ECS_SUBNETS)."
         )
-    if death.interrupted:
+    if death.from_spot:
         return "What to change: BINDERY_ECS_CAPACITY=FARGATE for steps that never get to their end on Spot."
     if death.transient:
         return "What to change: nothing in the step; AWS had trouble with the network or the disk of the task."

@@ -242,9 +242,9 @@ class EcsSteps(StepHandler):
         if self._asked_to_end or watch.launches >= START_TRIES:
             return False
         if death.interrupted:
-            watch.interruptions += 1
+            watch.interruptions += death.from_spot
             watch.on_demand = watch.on_demand or watch.interruptions >= SPOT_TRIES
-            said = f"AWS took the Spot capacity of the task {_short(watch.arn)} back."
+            said = f"AWS took the {'Spot capacity' if death.from_spot else 'machine'} of the task {_short(watch.arn)} back."
         elif death.no_capacity:
             watch.on_demand = True
             said = f"There was no room for the task {_short(watch.arn)}: {death.told}."
