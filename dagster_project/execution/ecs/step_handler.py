@@ -244,7 +244,8 @@ class EcsSteps(StepHandler):
         if death.interrupted:
             watch.interruptions += death.from_spot
             watch.on_demand = watch.on_demand or watch.interruptions >= SPOT_TRIES
-            said = f"AWS took the {'Spot capacity' if death.from_spot else 'machine'} of the task {_short(watch.arn)} back."
+            what = "Spot capacity" if death.from_spot else "machine"
+            said = f"AWS took the {what} of the task {_short(watch.arn)} back."
         elif death.no_capacity:
             watch.on_demand = True
             said = f"There was no room for the task {_short(watch.arn)}: {death.told}."
