@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -526,6 +527,13 @@ def test_costs_follow_the_price_list(tmp_path: Path) -> None:
     assert compute(given).month("minimal") == pytest.approx(sheet.month("minimal") + 730)
     text = as_text(sheet).splitlines()
     assert text[2].startswith(f"minimal      ${sheet.month('minimal'):8.2f} a month")
+
+
+def test_the_guide_says_what_the_sheet_says() -> None:
+    sheet = compute(read_prices(SOURCE / "prices.yaml"))
+    page = (SOURCE.parent.parent / "docs" / "aws.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| \**\$(\d+)\** \|$", page, re.MULTILINE))
+    assert rows == {size: f"{sheet.month(size):.0f}" for size in SIZES}
 
 
 def test_a_price_list_that_is_wrong_is_refused_by_name(tmp_path: Path) -> None:

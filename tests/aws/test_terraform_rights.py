@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from botocore.exceptions import ClientError
@@ -199,7 +200,7 @@ def test_an_upload_reaches_the_queue(world: Stack) -> None:
             keys += [each["s3"]["object"]["key"] for each in json.loads(message["Body"]).get("Records", [])]
         if keys:
             break
-    assert keys == ["in/a+b.csv"]
+    assert [unquote_plus(key) for key in keys] == ["in/a b.csv"]
 
 
 @pytest.mark.parametrize("name", ["landing", "uploads", "output", "logs"])
