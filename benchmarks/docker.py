@@ -27,7 +27,9 @@ CHAINS = {
     "ours": "our executor",
     "stock": "docker_executor of Dagster",
     "processes": "processes in the run's container",
+    "stock_loader": "docker_executor and loader of Dagster",
 }
+LOADER = "stock_loader"
 GRAPHS = {"ours": "our executor", "stock": "docker_executor of Dagster"}
 RUN_S = 600
 
@@ -43,17 +45,23 @@ def measure(options: Options) -> list[Figure]:
             ended(made, made.launch("graph_ours"))  # the first load is no part of it
         for _ in range(options.repeat):
             for kind, figure in chains.items():
-                one(made, f"chain_{kind}", figure, overheads)
+                if kind != LOADER:
+                    one(made, f"chain_{kind}", figure, overheads)
             for kind, figure in graphs.items() if whole else ():
                 one(made, f"graph_{kind}", figure, overheads)
+        made.variables["BENCH_LOADER"] = "stock"
+        made.compose("up", "-d", "--no-build", "code")
+        wait_for("the code location", 60, lambda: made.loaded("bindery"))
+        for _ in range(options.repeat):
+            one(made, "chain_stock", chains[LOADER], overheads, name=f"chain_{LOADER}")
     for prefix, figures in (("chain", chains), ("graph", graphs)):
         for kind, figure in figures.items():
             if values := sorted(overheads.get(f"{prefix}_{kind}", ())):
                 figure.notes["to STEP_START, middle"] = f"{values[len(values) // 2]:.2f} s"
-        ours, stock = (sorted(overheads.get(f"{prefix}_{kind}", ())) for kind in ("ours", "stock"))
-        if ours and stock:
-            ratio = ours[len(ours) // 2] / stock[len(stock) // 2]
-            figures["ours"].notes["of Dagster's"] = f"{ratio:.2f}"
+        ours = sorted(overheads.get(f"{prefix}_ours", ()))
+        for kind, said in (("stock", "of docker_executor's"), (LOADER, "of docker_executor's and loader's")):
+            if ours and (theirs := sorted(overheads.get(f"{prefix}_{kind}", ()))):
+                figures["ours"].notes[said] = f"{ours[len(ours) // 2] / theirs[len(theirs) // 2]:.2f}"
     found = [*chains.values(), *graphs.values()] if whole else list(chains.values())
     return [*found, *(laptop(options) if whole else ())]
 
@@ -71,7 +79,7 @@ def laptop(options: Options) -> list[Figure]:
     return [figure]
 
 
-def one(made: Stack, job: str, figure: Figure, overheads: dict[str, list[float]]) -> None:
+def one(made: Stack, job: str, figure: Figure, overheads: dict[str, list[float]], name: str = "") -> None:
     """Run a job and take in how long it took, by its own event log, and what its containers used."""
     peak = Peak(made.project)
     run = made.launch(job)
@@ -83,7 +91,7 @@ def one(made: Stack, job: str, figure: Figure, overheads: dict[str, list[float]]
     figure.seconds.append(moments["", "RUN_SUCCESS"] - moments["", "RUN_START"])
     for (step, kind), moment in moments.items():
         if kind == "STEP_WORKER_STARTING":
-            overheads.setdefault(job, []).append(moments[step, "STEP_START"] - moment)
+            overheads.setdefault(name or job, []).append(moments[step, "STEP_START"] - moment)
     leftovers = docker("ps", "-aq", "--filter", f"network={made.project}-platform", "--filter", "name=dagster-step-")
     if leftovers:
         docker("rm", "-f", *leftovers.split())
