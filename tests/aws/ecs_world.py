@@ -255,7 +255,7 @@ def world(
     *,
     backend: str = "processes",
     inside: Mapping[str, str] | None = None,
-    **more: str,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[World]:
     """Make all of it for the length of a block.
 
@@ -302,7 +302,7 @@ def world(
             "DAGSTER_HOME": str(DAGSTER_HOME),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
-            **more,
+            **(more or {}),
         }
         subnet, group = furnish(ecs, place, {**environment, **(inside or {})})
         (folder / "pgpass").write_text(passfile)

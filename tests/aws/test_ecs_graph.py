@@ -44,7 +44,7 @@ def furnished(
     sources = {f"BINDERY_{name.upper()}": str(shown[name]) for name in ("gutenberg_url", "bookshop_url")}
     drop = {"BINDERY_DROP_DIR": str(laptop.settings.drop_dir)}
     folder: Path = tmp_path_factory.mktemp("ecs")
-    with world(server_settings, admin, folder, "graph", **sources, **drop) as made:
+    with world(server_settings, admin, folder, "graph", more={**sources, **drop}) as made:
         yield made
 
 

@@ -54,7 +54,7 @@ def furnished(
             "BINDERY_DROP_DIR": "/data/drop",
             "DAGSTER_HOME": "/bindery/deploy/instance/ecs",
         }
-        with world(server_settings, admin, folder, "engine", backend="engine", inside=inside, **urls) as made:
+        with world(server_settings, admin, folder, "engine", backend="engine", inside=inside, more=urls) as made:
             yield made
 
 
