@@ -5,10 +5,8 @@ Docker and Terraform are programs that remember what they were asked.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
-import yaml
 
-from dagster_project.operations.deploy import migration, registry, rest, secrets, services, tunnel
-from dagster_project.operations.deploy.costs import SIZES, as_text, compute, read_prices
+from dagster_project.operations.deploy import migration, registry, rest, secrets, services
 from dagster_project.operations.deploy.errors import DeployError, DeployRefusedError
 from dagster_project.operations.deploy.flow import Deploy, make_service_role
 from dagster_project.operations.deploy.infrastructure import Terraform, make_state_bucket, read_values
@@ -84,7 +80,7 @@ def session(aws: Moto) -> Any:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (migration, services, tunnel):
+    for module in (migration, services):
         monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
 
 
@@ -234,65 +230,6 @@ def test_changes_that_nobody_could_build_again_are_refused(programs: Programs) -
     assert release_name(programs, changed_too=True) != first
 
 
-class Migration:
-    """ECS as a migration sees it: one task, which ends as it is told."""
-
-    def __init__(self, code: int | None, running: bool = False) -> None:
-        self.code, self.running, self.started = code, running, 0
-        self.states = iter(["PENDING", "RUNNING", "STOPPED"])
-
-    def get_paginator(self, _name: str) -> Any:
-        arns = ["arn:aws:ecs:eu-central-1:1:task/bindery/7"] if self.running else []
-        return type("Pages", (), {"paginate": lambda _self, **_words: iter([{"taskArns": arns}])})()
-
-    def run_task(self, **words: Any) -> dict[str, Any]:
-        self.started += 1
-        assert words["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == "ENABLED"
-        return {"tasks": [{"taskArn": "arn:aws:ecs:eu-central-1:1:task/bindery/7"}]}
-
-    def describe_tasks(self, **_words: Any) -> dict[str, Any]:
-        container = {"name": "main"} | ({"exitCode": self.code} if self.code is not None else {})
-        task = {
-            "taskArn": "arn:aws:ecs:eu-central-1:1:task/bindery/7",
-            "taskDefinitionArn": "arn:aws:ecs:eu-central-1:1:task-definition/bindery-migrate:3",
-            "lastStatus": "RUNNING" if self.running and not self.started else next(self.states),
-            "containers": [container],
-            "stoppedReason": "CannotPullContainerError: no route",
-        }
-        self.running = False
-        return {"tasks": [task]}
-
-
-class Lines:
-    def get_log_events(self, **words: Any) -> dict[str, Any]:
-        assert words["logStreamName"] == "bindery-migrate/main/7"
-        return {"events": [{"message": "error: a newer one migrated it\n"}]}
-
-
-TOLD = {
-    "task_definition": "arn:aws:ecs:eu-central-1:1:task-definition/bindery-migrate:3",
-    "subnets": ["subnet-1"],
-    "security_groups": ["sg-1"],
-    "public_ip": True,
-}
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("code", "says"), [(5, "ended with 5"), (None, "never started: CannotPullContainerError")])
-def test_a_migration_that_fails_shows_why_and_rolls_nothing(code: int | None, says: str) -> None:
-    with pytest.raises(DeployError, match=says) as failed:
-        migration.migrate(Migration(code), Lines(), "bindery", TOLD, "/bindery/bindery", lambda _line: None)
-    assert "error: a newer one migrated it" in str(failed.value)
-    assert "Nothing was rolled" in str(failed.value)
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_migration_that_runs_already_is_taken_up() -> None:
-    ecs = Migration(0, running=True)
-    migration.migrate(ecs, Lines(), "bindery", TOLD, "/bindery/bindery", lambda _line: None)
-    assert ecs.started == 0
-
-
 @pytest.mark.usefixtures("quick")
 def test_a_command_runs_in_a_task_with_the_rights_of_the_services(session: Any, world: dict[str, Any]) -> None:
     ecs, logs = session.client("ecs"), session.client("logs")
@@ -304,63 +241,6 @@ def test_a_command_runs_in_a_task_with_the_rights_of_the_services(session: Any, 
     assert asked_for["overrides"]["taskRoleArn"] == "arn:aws:iam::123456789012:role/bindery-task-platform"
     assert asked_for["overrides"]["containerOverrides"] == [{"name": "main", "command": ["bindery", "inbox", "list"]}]
     assert (code, lines) in [(0, []), (None, [])]
-
-
-class Service:
-    """ECS as a roll sees it: one service, whose deployment goes as it is told."""
-
-    def __init__(self, *states: str) -> None:
-        self.states = itertools.chain(states, itertools.repeat(states[-1]))
-        self.definition, self.desired = "d:1", 1
-        self.updates: list[dict[str, Any]] = []
-
-    def update_service(self, **words: Any) -> None:
-        self.updates.append(words)
-        self.definition = words["taskDefinition"]
-
-    def describe_services(self, **_words: Any) -> dict[str, Any]:
-        state = next(self.states) if self.updates else "COMPLETED"
-        deployments = [
-            {"taskDefinition": self.definition, "rolloutState": state, "rolloutStateReason": "circuit breaker"}
-        ]
-        if state == "GONE":
-            deployments[0].update(taskDefinition="d:1", rolloutState="COMPLETED")
-        return {
-            "services": [
-                {
-                    "status": "ACTIVE",
-                    "serviceName": "bindery-code",
-                    "taskDefinition": deployments[0]["taskDefinition"],
-                    "desiredCount": self.desired,
-                    "runningCount": 1,
-                    "deployments": deployments,
-                    "events": [{"message": "(service bindery-code) was unable to place a task"}],
-                }
-            ]
-        }
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_service_is_rolled_and_waited_for() -> None:
-    ecs, said = Service("IN_PROGRESS", "IN_PROGRESS", "COMPLETED"), list[str]()
-    services.roll(ecs, "bindery", {"bindery-code": {"task_definition": "d:2", "tasks": 1}}, said.append)
-    assert ecs.updates == [
-        {"cluster": "bindery", "service": "bindery-code", "taskDefinition": "d:2", "desiredCount": 1}
-    ]
-    assert said[-1] == "bindery-code: 1 running, healthy"
-
-
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("last", ["FAILED", "GONE"])
-def test_a_release_that_ecs_took_back_is_an_error(last: str) -> None:
-    with pytest.raises(DeployError, match="bindery-code didn't come up") as failed:
-        services.roll(
-            Service("IN_PROGRESS", last),
-            "bindery",
-            {"bindery-code": {"task_definition": "d:2", "tasks": 1}},
-            lambda _line: None,
-        )
-    assert "unable to place a task" in str(failed.value)
 
 
 @pytest.mark.usefixtures("quick")
@@ -491,65 +371,3 @@ def test_a_visitor_keeps_a_platform_awake(session: Any, world: dict[str, Any], i
     services.wake(ecs, "bindery", "bindery-platform", 3600)
     assert services.look(ecs, "bindery", "bindery-platform")["desiredCount"] == 1
     assert "visitor" in str(rest.busy_with(platform))
-
-
-def test_a_tunnel_goes_to_the_webservers_container() -> None:
-    class Ecs:
-        def list_tasks(self, **_words: Any) -> dict[str, Any]:
-            return {"taskArns": ["arn:aws:ecs:x:1:task/bindery/abc"]}
-
-        def describe_tasks(self, **_words: Any) -> dict[str, Any]:
-            containers = [
-                {"name": "daemon", "runtimeId": "abc-1"},
-                {"name": "webserver", "runtimeId": "abc-2", "healthStatus": "HEALTHY"},
-            ]
-            return {"tasks": [{"taskArn": "arn:aws:ecs:x:1:task/bindery/abc", "containers": containers}]}
-
-    found = tunnel.target(Ecs(), "bindery", ["bindery-platform"], lambda _line: None)
-    assert found == "ecs:bindery_abc_abc-2"
-    assert tunnel.session_words(found, "eu-west-1", 3001)[-1] == '{"portNumber": ["3000"], "localPortNumber": ["3001"]}'
-
-
-def test_costs_follow_the_price_list(tmp_path: Path) -> None:
-    given = read_prices(SOURCE / "prices.yaml")
-    sheet = compute(given)
-    assert sheet.month("minimal") < sheet.month("small") < sheet.month("production")
-    assert sheet.month("minimal") < 20
-    for size in SIZES:
-        assert sheet.month(size) == pytest.approx(sum(line.usd for line in sheet.months[size]))
-    (step,) = [each for each in sheet.steps if each.step == "landing/bookshop"]
-    # 1 vCPU and 2 GiB: what Fargate has for a core and a GiB. 30 s of pulling, 120 s of work.
-    assert (step.seconds, step.vcpu_seconds, step.gib_seconds) == (150, 150, 300)
-    assert step.usd == pytest.approx(150 / 3600 * (0.04048 + 2 * 0.004445) * 0.32)
-    # Fargate counts a minute at least.
-    assert min(each.seconds for each in sheet.steps) == 60
-    given["prices"]["db.t4g.micro_hour"]["usd"] = 1.016
-    assert compute(given).month("minimal") == pytest.approx(sheet.month("minimal") + 730)
-    text = as_text(sheet).splitlines()
-    assert text[2].startswith(f"minimal      ${sheet.month('minimal'):8.2f} a month")
-
-
-def test_the_guide_says_what_the_sheet_says() -> None:
-    sheet = compute(read_prices(SOURCE / "prices.yaml"))
-    page = (SOURCE.parent.parent / "docs" / "aws.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| \**\$(\d+)\** \|$", page, re.MULTILINE))
-    assert rows == {size: f"{sheet.month(size):.0f}" for size in SIZES}
-
-
-def test_a_price_list_that_is_wrong_is_refused_by_name(tmp_path: Path) -> None:
-    given = yaml.safe_load((SOURCE / "prices.yaml").read_text())
-    file = tmp_path / "prices.yaml"
-    for path, value, says in (
-        (("prices", "log_gb", "usd"), "free", "prices.log_gb.usd should be a number"),
-        (("prices", "log_gb", "source"), "hearsay", "prices.log_gb.source should be the page"),
-        (("run", "steps", "raw/uploads", "class"), "vast", "run.steps.raw/uploads: there is no compute class 'vast'"),
-        (("sizes", "minimal", "database", "class"), "db.x", "the price list has no 'db.x_hour'"),
-    ):
-        wrong = json.loads(json.dumps(given))
-        at = wrong
-        for name in path[:-1]:
-            at = at[name]
-        at[path[-1]] = value
-        file.write_text(yaml.safe_dump(wrong))
-        with pytest.raises(DeployRefusedError, match=says):
-            compute(read_prices(file))
