@@ -41,6 +41,7 @@ def schedules(defs: dg.Definitions, setting: str | None) -> list[dg.ScheduleDefi
     A job that doesn't exist, or a tag that is no time, leaves its schedule out with a warning: one slip must not take
     the code location down.
     """
+    from dagster_project.ingest.cards.cron import cron_fields
     from dagster_project.settings.fields import cron_of_word, jobs_kept_running
 
     tags = {str(job.name): dict(job.tags or {}) for job in defs.jobs or []}
@@ -56,7 +57,15 @@ def schedules(defs: dg.Definitions, setting: str | None) -> list[dg.ScheduleDefi
             wanted[job] = cron
         else:
             _log.warning("BINDERY_KEEP_RUNNING names the job %r; there are %s", job, ", ".join(sorted(tags)))
-    return [_schedule(job, cron) for job, cron in sorted(wanted.items())]
+    made = []
+    for job, cron in sorted(wanted.items()):
+        try:
+            cron_fields(cron)
+        except ValueError as error:
+            _log.warning("%s doesn't keep running: %s", job, error)
+        else:
+            made.append(_schedule(job, cron))
+    return made
 
 
 def _schedule(job: str, cron: str) -> dg.ScheduleDefinition:

@@ -104,6 +104,9 @@ def test_tags_and_the_setting_say_which_jobs_keep_running(caplog: pytest.LogCapt
     assert {each.job_name: each.cron_schedule for each in found} == {"kept": "15 2 * * *", "other": "0 0 * * 1"}
     assert all(each.default_status is dg.DefaultScheduleStatus.RUNNING for each in found)
     assert "names the job 'gone'; there are kept, other, wrong" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        assert {each.job_name for each in schedules(defs, "other=61 * * * *")} == {"kept"}
+    assert "other doesn't keep running: " in caplog.text
     assert "wrong: the tag bindery/keep_running is hourly, daily, weekly or cron" in caplog.text
 
 
