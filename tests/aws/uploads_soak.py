@@ -164,7 +164,7 @@ def soak(aws: Moto, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         warehouse.ensure_ready(server)
         world = Uploads(aws, server, "s3://landing/raw")
         found = Soak(world, server, folder, folder / "processes.log")
-        found.url = world.queue(receives=3, visibility=1)
+        found.url = world.queue(receives=8, visibility=1)
         world.s3.put_bucket_notification_configuration(Bucket="uploads", NotificationConfiguration={})
         while messages := world.sqs.receive_message(QueueUrl=found.url).get("Messages"):
             for message in messages:
