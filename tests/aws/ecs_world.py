@@ -34,7 +34,7 @@ LOG_GROUP = f"/bindery/{PROJECT}"
 FAMILIES = {"run": DAGSTER, "step": DAGSTER, "step-dbt": DBT, "step-gpu": DAGSTER}
 DAGSTER_HOME = ROOT / "deploy" / "instance" / "ecs"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-PATIENCE_S = 90
+PATIENCE_S = 150
 
 
 @dataclass

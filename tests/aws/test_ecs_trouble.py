@@ -78,6 +78,7 @@ def test_without_room_on_spot_a_step_starts_on_demand(aws: World) -> None:
 
 def test_without_any_room_a_step_waits(aws: World) -> None:
     run = start(aws, "waits")
+    # The run's own task has started by now, on demand; its step comes seconds later.
     aws.ecs.refuse("FARGATE_SPOT", 2)
     aws.ecs.refuse("FARGATE", 1)
     assert aws.finished(run) == "SUCCESS", aws.log(run)
@@ -87,9 +88,9 @@ def test_without_any_room_a_step_waits(aws: World) -> None:
 
 
 def test_a_start_that_aws_fumbles_is_made_again(aws: World) -> None:
+    reason = "Timeout waiting for network interface provisioning to complete."
+    aws.ecs.tell("fumble", kind="step", reason=reason)
     run = start(aws, "waits")
-    wait_for(lambda: aws.run(run).status == DagsterRunStatus.STARTED, 60, lambda: aws.log(run))
-    aws.ecs.tell("fumble", reasons=["Timeout waiting for network interface provisioning to complete."])
     assert aws.finished(run) == "SUCCESS", aws.log(run)
     assert len(aws.ecs.started(run=run, step="patient")) == 2
     assert "AWS couldn't start the task" in "\n".join(aws.messages(run))
@@ -178,7 +179,7 @@ def test_a_worker_that_is_killed_is_told_apart_and_its_successor_keeps_the_step(
 
 
 def test_a_run_whose_task_never_came_up_is_failed_with_the_reason(aws: World) -> None:
-    aws.ecs.tell("fumble", reasons=["CannotPullContainerError: dial tcp 10.0.0.1:443: i/o timeout"])
+    aws.ecs.tell("fumble", kind="run", reason="CannotPullContainerError: dial tcp 10.0.0.1:443: i/o timeout")
     run = start(aws, "waits")
     wait_for(lambda: aws.ecs.started(run=run)[0]["status"] == "STOPPED", 20)
     assert aws.run(run).status == DagsterRunStatus.STARTING

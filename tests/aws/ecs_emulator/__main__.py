@@ -41,7 +41,7 @@ def control(emulator: Emulator, request: Request) -> dict[str, Any] | list[dict[
     elif word == "capacity":
         emulator.without_capacity[told["provider"]] = int(told["refusals"])
     elif word == "fumble":
-        emulator.fumbles.extend(told["reasons"])
+        emulator.fumbles.append((told["kind"], told["reason"]))
     else:
         raise ValueError(word)
     return {}

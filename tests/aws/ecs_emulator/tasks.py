@@ -61,8 +61,8 @@ class Emulator:
     lives: dict[str, Life] = field(default_factory=dict)
     without_capacity: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     requests: list[dict[str, Any]] = field(default_factory=list)
-    fumbles: list[str] = field(default_factory=list)
-    """Reasons with which the next tasks fail to start."""
+    fumbles: list[tuple[str, str]] = field(default_factory=list)
+    """Kinds of tasks, and the reasons with which the next of that kind fail to start."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def install(self) -> None:
@@ -222,9 +222,12 @@ class Emulator:
             self.signal(life.task.id, signal.SIGTERM)
 
     def _trouble(self, response: Any, life: Life, definition: Any) -> str:
+        kind = {each["key"]: each.get("value") for each in life.task.tags}.get("bindery.kind", "")
         with self.lock:
-            if self.fumbles:
-                return self.fumbles.pop(0)
+            for fumble in self.fumbles:
+                if fumble[0] == kind:
+                    self.fumbles.remove(fumble)
+                    return fumble[1]
         container = definition.container_definitions[0]
         options = (container.get("logConfiguration") or {}).get("options") or {}
         group = options.get("awslogs-group")
