@@ -4,7 +4,7 @@ locals {
   rights = {
     # Webserver, daemon, code server (where sensors run) and, in size minimal, what puts the platform to sleep.
     platform = concat(
-      ["secrets", "logs_bucket", "landing", "uploads", "output", "queue", "launch_runs", "watch_tasks", "diagnosis"],
+      ["secrets", "logs_bucket", "landing", "uploads", "output", "queue", "launch_runs", "watch_tasks", "diagnosis", "doctor"],
       local.together ? ["rest"] : [],
       local.shell_in_services ? ["shell"] : [],
     )
@@ -231,6 +231,31 @@ data "aws_iam_policy_document" "task" {
       sid       = "Diagnosis"
       actions   = ["logs:GetLogEvents"]
       resources = ["${aws_cloudwatch_log_group.this.arn}:*"]
+    }
+  }
+
+  # `bindery doctor aws`, which has to be asked inside: from outside nobody reaches the database.
+  dynamic "statement" {
+    for_each = contains(each.value, "doctor") ? [1] : []
+
+    content {
+      sid       = "DoctorLooksAround"
+      actions   = ["ec2:DescribeRouteTables", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcEndpoints", "logs:DescribeLogGroups"]
+      resources = ["*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = contains(each.value, "doctor") ? [1] : []
+
+    content {
+      sid     = "DoctorLooksAtOurs"
+      actions = ["ecr:DescribeImages", "ecs:DescribeClusters", "iam:GetRole", "s3:GetBucketNotification", "s3:GetBucketPublicAccessBlock"]
+      resources = concat(
+        [aws_ecs_cluster.this.arn, "arn:${local.partition}:iam::${local.account}:role/${var.project}-*"],
+        [for repository in aws_ecr_repository.this : repository.arn],
+        [for bucket in aws_s3_bucket.this : bucket.arn],
+      )
     }
   }
 
