@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pydantic import ValidationError
 
 from dagster_project.components import FileSource
 from dagster_project.components.uploads import uploads_sensor
@@ -149,21 +148,3 @@ def test_the_backlog_decides_how_many_steps_there_are(
     assert len(landed) == steps
     assert loaded(world) == list(range(40))
     assert json.loads(request.tags["bindery/arrivals"]) == 40
-
-
-@pytest.mark.parametrize(
-    ("stream", "right"),
-    [
-        ({"write": "append"}, True),
-        ({"write": "merge", "primary_key": "a", "newest_by": "b"}, True),
-        ({"write": "merge", "primary_key": "a"}, False),
-        ({"write": "merge", "primary_key": "a", "newest_by": "b", "missing": "delete"}, False),
-        ({"write": "replace"}, False),
-    ],
-)
-def test_tasks_are_refused_where_files_have_an_order(world: Uploads, stream: dict[str, Any], right: bool) -> None:
-    if right:
-        world.card({**T, **stream}, tasks=2)
-        return
-    with pytest.raises(ValidationError, match="side by side, in no order"):
-        world.card({**T, **stream}, tasks=2)

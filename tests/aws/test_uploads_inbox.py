@@ -206,29 +206,30 @@ def test_an_upload_that_is_removed_before_it_is_read_is_nobodys_fault(inbox: Inb
     assert sorted(inbox.loaded()) == [(1, "t.csv"), (2, "t2.csv")]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "not json",
-        "[1, 2]",
-        '{"Records": [{"eventSource": "aws:sns"}]}',
-        '{"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {}}]}',
-        json.dumps({"Records": [{**ONE, "s3": {"bucket": {"name": "uploads"}, "object": {"key": "%FF%FE"}}}]}),
-        '{"source": "aws.s3", "detail-type": "Object Created"}',
-        '{"hello": "world"}',
-    ],
-)
-def test_poison_goes_to_the_dead_letters_and_is_reported(inbox: Inbox, body: str) -> None:
+POISON = [
+    "not json",
+    "[1, 2]",
+    '{"Records": [{"eventSource": "aws:sns"}]}',
+    '{"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {}}]}',
+    json.dumps({"Records": [{**ONE, "s3": {"bucket": {"name": "uploads"}, "object": {"key": "%FF%FE"}}}]}),
+    '{"source": "aws.s3", "detail-type": "Object Created"}',
+    '{"hello": "world"}',
+]
+
+
+def test_poison_goes_to_the_dead_letters_and_is_reported(inbox: Inbox) -> None:
+    inbox.drain()
     inbox.put("in/t.csv", "a\n1\n")
-    inbox.send(body)
+    inbox.send(*POISON)
     done = inbox.consume()
-    assert (done.announced, done.poison) == (1, 1)
+    assert done.announced == 1
     deadline = time.monotonic() + 20
-    while depth(inbox.url)["dead"] != 1 and time.monotonic() < deadline:
+    while depth(inbox.url)["dead"] != len(POISON) and time.monotonic() < deadline:
         time.sleep(0.3)
         inbox.consume()
-    assert depth(inbox.url) == {"waiting": 0, "worked_on": 0, "dead": 1}
-    assert inbox.rows("select body, receives >= 3 from bindery.inbox_poison") == [(body, True)]
+    assert depth(inbox.url) == {"waiting": 0, "worked_on": 0, "dead": len(POISON)}
+    found = inbox.rows("select body, receives >= 3 from bindery.inbox_poison")
+    assert sorted(found) == sorted((body, True) for body in POISON)
 
 
 def test_messages_stay_hidden_while_they_are_worked_on(inbox: Inbox) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 
 from dagster_project.components import FileSource
 from dagster_project.ingest import pipeline
@@ -205,30 +204,6 @@ def test_killed_while_writing_nothing_half_is_named_and_the_next_finishes(world:
     assert [each for each in world.files() if each.endswith(".part")] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "output"),
-    [
-        ("s3://uploads/in", "s3://uploads/in"),
-        ("s3://uploads/in", "s3://uploads/in/processed"),
-        ("s3://uploads", "s3://uploads/out"),
-        ("s3://uploads/out/src__t", "s3://uploads/out"),
-        ("s3://uploads/out/src__t/load=1", "s3://uploads/out"),
-        ("drop", "drop/out"),
-        ("drop/../drop", "drop"),
-    ],
-)
-def test_an_output_that_is_an_input_is_refused_with_the_card(world: Outputs, path: str, output: str) -> None:
-    with pytest.raises(ValidationError, match="lies where the source reads"):
-        world.card(T, path=path, output={"path": output})
-
-
-@pytest.mark.parametrize(
-    ("path", "output"), [("s3://uploads/in", "s3://uploads/out"), ("s3://uploads/in", "s3://uploads/in2")]
-)
-def test_a_sibling_is_no_input(world: Outputs, path: str, output: str) -> None:
-    world.card(T, path=path, output={"path": output})
-
-
 def test_where_settings_say_the_places_a_loop_is_refused_before_anything_is_read(
     world: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,19 +242,3 @@ def test_it_is_the_third_asset_of_the_source(world: Outputs, monkeypatch: pytest
     assert event.asset_key == dg.AssetKey(["output", "src__t"])
     assert event.metadata["rows"].value == 1
     assert world.read(1)[0]["a"] == 1
-
-
-@pytest.mark.parametrize(
-    ("outputs", "said"),
-    [
-        ({"a": ("s3://xxx/in", "s3://yyy"), "b": ("s3://yyy", "s3://zzz")}, None),
-        ({"a": ("s3://xxx/in", "s3://yyy"), "b": ("s3://yyy", "s3://xxx/in/b")}, "output of a, b is read"),
-        ({"a": ("s3://xxx", "s3://yyy"), "b": ("s3://yyy", "s3://zzz"), "c": ("s3://zzz", "s3://xxx")}, "in a ring"),
-        ({"a": ("s3://xxx", "s3://yyy"), "b": ("s3://yyy", "s3://yyy/b")}, "output of b is read"),
-    ],
-)
-def test_outputs_that_feed_each_other_in_a_ring_are_told(outputs: dict[str, tuple[str, str]], said: str | None) -> None:
-    from dagster_project.ingest.cards.output import ring
-
-    told = ring(outputs, {source: [f"{source}__t"] for source in outputs})
-    assert (told is None) if said is None else (told is not None and said in told)
