@@ -14,6 +14,8 @@ from dagster_project.operations.deploy.programs import Programs
 
 NO_IMAGE = dict.fromkeys(("dagster", "dbt"), f"none@sha256:{'0' * 64}")
 """For what needs no images: the registry before the first push, and the way down."""
+# Somebody else's deploy at the same time is waited for, not run into.
+PATIENT = ("-lock-timeout=5m", "-compact-warnings")
 KEPT = (
     "aws_db_",
     "aws_s3_bucket",
@@ -87,8 +89,7 @@ class Terraform:
         """
         aimed = [f"-target={address}" for address in targets]
         words = self._variables(images, release, further or {})
-        # Somebody else's deploy at the same time is waited for, not run into.
-        self.programs.run(*self._words("apply"), "-input=false", "-auto-approve", "-lock-timeout=5m", *aimed, *words)
+        self.programs.run(*self._words("apply"), "-input=false", "-auto-approve", *PATIENT, *aimed, *words)
 
     def plan(self, images: Mapping[str, str], release: str) -> None:
         """Show what an apply would change, and change nothing.
@@ -137,7 +138,7 @@ class Terraform:
 
     def _destroy(self, aimed: list[str], further: Mapping[str, str]) -> None:
         words = [*aimed, *self._variables(NO_IMAGE, "none", further)]
-        self.programs.run(*self._words("destroy"), "-input=false", "-auto-approve", "-lock-timeout=5m", *words)
+        self.programs.run(*self._words("destroy"), "-input=false", "-auto-approve", *PATIENT, *words)
 
 
 def make_state_bucket(storage: Any, bucket: str, region: str) -> bool:
