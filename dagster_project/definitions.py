@@ -45,7 +45,7 @@ def bindery() -> dg.Definitions:
             jobs=[
                 dg.define_asset_job(
                     "pipeline_with_scraping",
-                    dg.AssetSelection.all(),
+                    dg.AssetSelection.all() - dg.AssetSelection.tag(naming.LANE_TAG, "true"),
                     description="Fetch every source, load it, then everything downstream.",
                 ),
                 dg.define_asset_job(

@@ -93,6 +93,7 @@ def lane_assets(card: SourceCard) -> list[dg.AssetsDefinition]:
 
 def _lane_asset(card: SourceCard, lane: int) -> dg.AssetsDefinition:
     key = naming.lane_key(card.source, lane)
+    common = common_attributes(card)
 
     @dg.multi_asset(
         name=f"{naming.fetch_op(card.source)}_{lane}",
@@ -101,7 +102,9 @@ def _lane_asset(card: SourceCard, lane: int) -> dg.AssetsDefinition:
                 key,
                 description=f"Share {lane} of a backlog of {card.source}: what is landed joins the rest in one load.",
                 kinds={"file"},
-                **common_attributes(card),
+                group_name=common["group_name"],
+                owners=common["owners"],
+                tags={**common["tags"], naming.LANE_TAG: "true"},
             )
         ],
         check_specs=[dg.AssetCheckSpec(FETCHED, asset=key, description="The share was landed to its end.")],
@@ -110,9 +113,21 @@ def _lane_asset(card: SourceCard, lane: int) -> dg.AssetsDefinition:
         retry_policy=retry_policy(card),
     )
     def land(context: dg.AssetExecutionContext, config: FetchConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        if _shares(context, card) is None:
+            # A run that isn't about a backlog: the first step lands everything.
+            results = [dg.AssetCheckResult(check_name=FETCHED, passed=True)]
+            yield dg.MaterializeResult(asset_key=key, metadata={"objects": 0}, check_results=results)
+            return
         yield fetch(context, config, card, lane)
 
     return land
+
+
+def _shares(context: dg.AssetExecutionContext, card: SourceCard) -> int | None:
+    """Tell into how many shares a run splits a backlog; None where it isn't about one."""
+    if context.run.job_name != naming.backlog_job(card.source):
+        return None
+    return int(context.run.tags.get(LANES_TAG) or lanes(card))
 
 
 def fetch(
@@ -135,7 +150,7 @@ def fetch(
             streams=config.streams or None,
             limit=limit or None,
             full_refresh=config.full_refresh or platform.full_refresh,
-            lane=(lane, int(shares)) if (shares := context.run.tags.get(LANES_TAG)) else None,
+            lane=(lane, shares) if (shares := _shares(context, card)) is not None else None,
             arrivals=config.arrivals and not (config.full_refresh or platform.full_refresh),
         )
         error: Exception | None = None

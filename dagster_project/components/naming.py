@@ -13,6 +13,7 @@ from dagster_project.ingest.cards.base import SourceCard
 __all__ = [
     "COMPUTE_TAG",
     "FIRST_RUN",
+    "LANE_TAG",
     "backlog_job",
     "fetch_job",
     "fetch_op",
@@ -26,6 +27,9 @@ __all__ = [
     "raw_key",
     "replay_job",
 ]
+
+LANE_TAG = "bindery.lane"
+"""Tag of the assets that land shares of a backlog: a run of everything leaves them out."""
 
 FIRST_RUN = "first_run"
 """Sensor that launches the whole graph once, where an installation is new (operations/first_run.py)."""

@@ -148,3 +148,20 @@ def test_the_backlog_decides_how_many_steps_there_are(
     assert len(landed) == steps
     assert loaded(world) == list(range(40))
     assert json.loads(request.tags["bindery/arrivals"]) == 40
+
+
+@pytest.mark.parametrize("job", ["src_backlog", "__ASSET_JOB"])
+def test_a_run_that_somebody_starts_lands_everything_once(
+    world: Uploads, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    monkeypatch.setenv("BINDERY_LANDING_URL", "s3://landing/raw")
+    card = world.card(T, tasks=3)
+    announce(world, card)
+    definitions = dg.Definitions.merge(
+        FileSource(card).definitions(), dg.Definitions(resources={"platform": Platform()})
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert definitions.resolve_job_def(job).execute_in_process(instance=instance).success
+    assert loaded(world) == list(range(40))
+    batches = world.one("select count(*) from bindery.batches where position > 0")
+    assert batches == (3 if job == "src_backlog" else 1)
