@@ -94,7 +94,8 @@ def connect(context: click.Context) -> Deploy:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    session = boto3.session.Session(region_name=said.get("region"))
+    # boto3 reads AWS_DEFAULT_REGION alone, Terraform and the AWS CLI of today AWS_REGION, too.
+    session = boto3.session.Session(region_name=said.get("region") or child_environment({}).get("AWS_REGION"))
     if session.region_name is None:
         raise DeployRefusedError(f"which region? Write it into {file} (terraform.tfvars.example), or set AWS_REGION")
     try:
