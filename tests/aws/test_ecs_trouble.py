@@ -46,12 +46,19 @@ def start(aws: World, name: str, op: str | None = None, seconds: float = 0) -> s
     return aws.launch(job(name), MODULE, ATTRIBUTE, run_config=config)
 
 
+def asleep(aws: World, run: str, op: str) -> str:
+    """Wait until an op has printed its line and sleeps; give its task."""
+    task = aws.running(run, op)
+    wait_for(lambda: any("the last line" in line for line in aws.printed(task)), 60, lambda: aws.log(run))
+    return task
+
+
 def cluster() -> Cluster:
     return Cluster.of(Place.of(get_settings()))
 
 
 def test_spot_that_is_taken_back_costs_no_retry_and_ends_on_demand(aws: World) -> None:
-    run = start(aws, "waits", "patient", 6)
+    run = start(aws, "waits", "patient", 8)
     for number in (1, 2):
         aws.ecs.interrupt(aws.running(run, "patient", number))
     assert aws.finished(run) == "SUCCESS", aws.log(run)
@@ -108,8 +115,8 @@ def test_a_step_that_ran_out_of_memory_says_so(aws: World) -> None:
 
 
 def test_a_step_that_is_killed_is_diagnosed_and_tried_again(aws: World) -> None:
-    run = start(aws, "comes_again", "stubborn", 5)
-    aws.ecs.kill(aws.running(run, "stubborn"))
+    run = start(aws, "comes_again", "stubborn", 8)
+    aws.ecs.kill(asleep(aws, run, "stubborn"))
     assert aws.finished(run) == "SUCCESS", aws.log(run)
     assert aws.kinds(run, "stubborn") == ["STEP_START", "STEP_UP_FOR_RETRY", "STEP_RESTARTED", "STEP_SUCCESS"]
     said = aws.failures(run)
@@ -120,7 +127,7 @@ def test_a_step_that_is_killed_is_diagnosed_and_tried_again(aws: World) -> None:
 
 def test_a_step_that_is_killed_and_has_no_retries_fails_its_run(aws: World) -> None:
     run = start(aws, "waits", "patient", 60)
-    aws.ecs.kill(aws.running(run, "patient"))
+    aws.ecs.kill(asleep(aws, run, "patient"))
     assert aws.finished(run) == "FAILURE"
     said = aws.failures(run)
     assert "It was ended from outside by SIGKILL (exit code 137)." in said
