@@ -71,8 +71,8 @@ output "log_group" {
 }
 
 output "ui" {
-  description = "Address of the load balancer, for a CNAME of your host name; null: `bindery deploy aws ui`."
-  value       = local.balanced ? aws_lb.ui[0].dns_name : null
+  description = "Address of the load balancer, for a CNAME of your host name; empty where there is none: `bindery deploy aws ui`."
+  value       = local.balanced ? aws_lb.ui[0].dns_name : ""
 }
 
 output "image" {

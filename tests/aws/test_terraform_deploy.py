@@ -140,7 +140,7 @@ def world(session: Any, fakes: Path) -> dict[str, Any]:
         "secrets": {"from": "ssm:/bindery/", "names": ["postgres_dagster_password", "postgres_owner_password"]},
         "log_group": "/bindery/bindery",
         "image": {"dagster": image, "dbt": image.replace("dagster", "dbt"), "release": "r1"},
-        "ui": None,
+        "ui": "",
     }
     (fakes / "outputs.json").write_text(json.dumps({name: {"value": value} for name, value in told.items()}))
     return told
