@@ -72,7 +72,9 @@ def uploads_sensor(
                 f"{done.messages} messages: {done.announced} new objects, {done.known} known, {done.removed} removed, "
                 f"{done.elsewhere} wanted by no card, {done.poison} not understood"
             )
-        asked = [request for route in routes for request in look(context, route, runtime)]
+        # A tick has a minute for all of them.
+        seconds = LIST_SECONDS / max(len(routes), 1)
+        asked = [request for route in routes for request in look(context, route, runtime, seconds)]
         yield from asked
         if not asked:
             yield dg.SkipReason("nothing waits for a run")
@@ -80,7 +82,9 @@ def uploads_sensor(
     return uploads
 
 
-def look(context: dg.SensorEvaluationContext, route: "Route", runtime: "Runtime") -> list[dg.RunRequest]:
+def look(
+    context: dg.SensorEvaluationContext, route: "Route", runtime: "Runtime", seconds: float = LIST_SECONDS
+) -> list[dg.RunRequest]:
     """List a bucket where that is due, and ask for a run where something waits and none is under way."""
     from dagster_project.ingest.inbox import log
     from dagster_project.ingest.inbox.reconcile import reconcile
@@ -95,7 +99,7 @@ def look(context: dg.SensorEvaluationContext, route: "Route", runtime: "Runtime"
     with runtime.connect() as connection:
         connection.autocommit = True
         if due:
-            found, rest = reconcile(route, runtime, seconds=LIST_SECONDS, after=after)
+            found, rest = reconcile(route, runtime, seconds=seconds, after=after)
             if found:
                 context.log.info(f"{card.source}: a list of {route.place} found {found} objects nobody had reported")
             state[card.source] = {"listed": time.time(), "after": rest}

@@ -159,3 +159,14 @@ def test_a_bucket_that_isnt_there_is_named(world: Uploads) -> None:
     card = world.card(T, path="s3://nowhere-at-all/in")
     with pytest.raises(SourceError, match=r"s3://nowhere-at-all/in/: there is no such bucket"):
         world.run(card)
+
+
+def test_a_landing_that_refuses_leaves_uploads_announced(aws: Moto, settings: Settings) -> None:
+    world = Uploads(aws, settings, "s3://no-landing-here/raw")
+    world.put("in/t.csv", "a\n1\n")
+    with pytest.raises(SourceError, match=r"s3://uploads/in/t.csv to s3://no-landing-here/raw/: .*no such bucket"):
+        world.run(world.card(T))
+    assert world.statuses() == {"announced": 1}
+    world.runtime.landing = "s3://landing/raw"
+    world.run(world.card(T))
+    assert world.rows("select a from raw.src__t") == [(1,)]

@@ -99,14 +99,17 @@ class BucketArchive:
             What is kept; None where S3 doesn't tell the hash, or the object is too large for one copy: read it, then.
 
         Raises:
-            LandingError: It can't be copied.
+            TransientLandingError: It can't be copied.
             ObjectChangedError: It isn't what it was.
         """
         from dagster_project.ingest.s3.copy import copy_hashed
 
         self._sweep()
         temporary = self.place.key(f"tmp/{secrets.token_hex(16)}")
-        hexdigest = copy_hashed(source.bucket, key, found, self.place.bucket, temporary)
+        # Whatever is refused here is a matter of rights, and no fault of the object's: it is tried again.
+        where = f"s3://{source.bucket}/{key} to {self.place.url()}"
+        with told("CopyObject", where, TransientLandingError):
+            hexdigest = copy_hashed(source.bucket, key, found, self.place.bucket, temporary)
         if hexdigest is None:
             return None
         return self._adopt(temporary, found.size, hexdigest, found.size, compressed=True)

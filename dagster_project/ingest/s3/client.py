@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from dagster_project.ingest.errors import CardError
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -31,8 +33,13 @@ def client(service: str, *, retries: bool = True) -> Any:
     """
     with _lock:
         if (service, retries) not in _made:
-            import boto3
-            from botocore.config import Config
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError:
+                raise CardError(
+                    "buckets and queues need boto3, which this installation doesn't have: install the group `aws`"
+                ) from None
 
             session: Any = boto3.session.Session()
             _made[service, retries] = session.client(
