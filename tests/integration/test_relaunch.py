@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import time
@@ -11,12 +12,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 from dagster import DagsterRunStatus
 from dagster._core.definitions.run_request import SkipReason
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+from dagster_project.cli.relaunch import relaunch
 from dagster_project.operations.instance import WORKER_TAG, this_worker
 from dagster_project.operations.relaunch import (
     KEEP_TAG,
@@ -29,7 +32,10 @@ from dagster_project.operations.relaunch import (
 )
 from dagster_project.settings import Settings, SettingsError
 
-LATER = time.time() + YOUNG_SECONDS + 60
+
+def later() -> float:
+    """Give a time at which the runs of now are old enough to be looked at."""
+    return time.time() + YOUNG_SECONDS + 60
 
 
 @dg.op
@@ -154,7 +160,7 @@ def test_a_run_whose_process_is_gone_is_failed_and_does_not_count(instance: dg.D
     dead = made(instance, DagsterRunStatus.STARTED, **{WORKER_TAG: f"{host}/4000000/1"})
     alive = made(instance, DagsterRunStatus.STARTED, other, **{WORKER_TAG: this_worker()})
     assert active_run(instance, "kept") is not None, "young runs are believed"
-    assert active_run(instance, "kept", now=LATER) is None
+    assert active_run(instance, "kept", now=later()) is None
     after = instance.get_run_by_id(dead.run_id)
     assert after is not None
     assert after.status == DagsterRunStatus.FAILURE
@@ -162,7 +168,7 @@ def test_a_run_whose_process_is_gone_is_failed_and_does_not_count(instance: dg.D
     assert any(
         "The process that carried it out is gone. It kept its job from being launched again." in each for each in said
     )
-    found = active_run(instance, "other", now=LATER)
+    found = active_run(instance, "other", now=later())
     assert found is not None
     assert found.run_id == alive.run_id
 
@@ -172,9 +178,9 @@ def test_a_run_whose_worker_is_gone_does_not_count(
     instance: dg.DagsterInstance, launcher: Looking, status: WorkerStatus
 ) -> None:
     made(instance, DagsterRunStatus.STARTED)
-    assert active_run(instance, "kept", now=LATER) is not None
+    assert active_run(instance, "kept", now=later()) is not None
     launcher.status = status
-    assert active_run(instance, "kept", now=LATER) is None
+    assert active_run(instance, "kept", now=later()) is None
 
 
 @pytest.mark.parametrize("status", [None, WorkerStatus.UNKNOWN])
@@ -184,7 +190,7 @@ def test_a_run_whose_worker_nobody_can_find_counts_until_it_was_silent_for_long(
     launcher.status = status
     run = made(instance, DagsterRunStatus.STARTED)
     instance.report_engine_event("something", run)
-    assert active_run(instance, "kept", now=LATER) is not None
+    assert active_run(instance, "kept", now=later()) is not None
     launcher.status = WorkerStatus.RUNNING
     assert active_run(instance, "kept", now=time.time() + 10 * SILENT_SECONDS) is not None, (
         "silent, but its worker lives"
@@ -195,7 +201,7 @@ def test_a_run_whose_worker_nobody_can_find_counts_until_it_was_silent_for_long(
 
 def test_a_run_that_was_never_submitted_does_not_count_for_ever(instance: dg.DagsterInstance) -> None:
     made(instance, DagsterRunStatus.NOT_STARTED)
-    assert active_run(instance, "kept", now=LATER) is not None
+    assert active_run(instance, "kept", now=later()) is not None
     assert active_run(instance, "kept", now=time.time() + UNBORN_SECONDS + 60) is None
 
 
@@ -207,11 +213,11 @@ def test_dead_runs_of_more_than_a_page_do_not_hide_a_living_one(
     for _ in range(5):
         made(instance, DagsterRunStatus.STARTED)
     launcher.status = WorkerStatus.FAILED
-    found = active_run(instance, "kept", now=LATER)
+    found = active_run(instance, "kept", now=later())
     assert found is not None
     assert found.run_id == alive.run_id
     instance.report_run_canceled(alive)
-    assert active_run(instance, "kept", now=LATER) is None
+    assert active_run(instance, "kept", now=later()) is None
     counts = [run.status for run in instance.get_runs()]
     assert counts.count(DagsterRunStatus.FAILURE) == 5
 
@@ -231,3 +237,20 @@ def test_a_scheduler_outside_launches_through_the_launcher_and_only_once(
     assert launch_if_idle(instance, "pipeline") == (run, False)
     with pytest.raises(ValueError, match=r"there is no job 'pipe'; there are .*pipeline_with_scraping"):
         launch_if_idle(instance, "pipe")
+
+
+def test_the_command_says_who_does_it_on_a_laptop_and_launches_in_a_container(
+    instance: dg.DagsterInstance, launcher: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = CliRunner().invoke(relaunch, ["pipeline"])
+    assert done.exit_code == 1
+    assert "On a laptop `bindery dev` launches what BINDERY_KEEP_RUNNING names" in done.output
+    monkeypatch.setenv("BINDERY_ENVIRONMENT", "docker")
+    monkeypatch.setattr(launcher, "launch_run", lambda _context: None)
+    monkeypatch.setattr(dg.DagsterInstance, "get", staticmethod(lambda: contextlib.nullcontext(instance)))
+    first, second = (CliRunner().invoke(relaunch, ["pipeline"]) for _ in range(2))
+    assert first.output.startswith("launched pipeline: run "), first.output
+    assert second.output == first.output.replace("launched pipeline:", "pipeline is under way:")
+    wrong = CliRunner().invoke(relaunch, ["pipe"])
+    assert wrong.exit_code == 1
+    assert "there is no job 'pipe'" in wrong.output
