@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -25,6 +26,9 @@ from dagster_project.operations.relaunch import schedules
 from dagster_project.resources import Platform, Warehouse
 from dagster_project.settings import get_settings
 
+if TYPE_CHECKING:
+    from dagster.components.core.component_tree import ComponentTree
+
 ROOT = Path(__file__).parent
 NAME = "bindery"
 
@@ -34,7 +38,7 @@ def bindery() -> dg.Definitions:
     """Assemble cards, Python assets and dbt with what moves them."""
     # Configured by the run: a plain instance would hand the warehouse its defaults, whatever the run says.
     platform = Platform.configure_at_launch()
-    sources, files = load_defs_folder()
+    sources = load_defs_folder()
     queue = get_settings().uploads_queue_url
     defs = dg.Definitions.merge(
         sources,
@@ -57,7 +61,7 @@ def bindery() -> dg.Definitions:
             schedules=[housekeeping.schedule()],
             sensors=[
                 alerts(),
-                *([uploads(sources, files, queue)] if queue is not None and files else []),
+                *(uploads(sources, queue) if queue is not None else []),
                 *([first_run("pipeline_with_scraping")] if get_settings().environment == "docker" else []),
                 *([ecs_tasks()] if get_settings().environment == "ecs" else []),
                 dg.AutomationConditionSensorDefinition(
@@ -74,27 +78,40 @@ def bindery() -> dg.Definitions:
     return dg.Definitions.merge(defs, dg.Definitions(schedules=schedules(defs, get_settings().keep_running)))
 
 
-def uploads(sources: dg.Definitions, cards: list[FileSourceCard], queue: str) -> dg.SensorDefinition:
+def uploads(sources: dg.Definitions, queue: str) -> list[dg.SensorDefinition]:
     """Build the sensor that serves every watched bucket; cards that read folders are left alone by it."""
+    cards = watched_files()
+    if not cards:
+        return []
     names = {name(card.source) for card in cards for name in (naming.fetch_job, naming.backlog_job)}
     jobs = [job for job in sources.jobs or [] if getattr(job, "name", None) in names]
-    return uploads_sensor(cards, jobs, queue)
+    return [uploads_sensor(cards, jobs, queue)]
 
 
-def load_defs_folder() -> tuple[dg.Definitions, list[FileSourceCard]]:
-    """Load ``defs/`` through the component tree; give the cards of watched files beside it.
+def watched_files() -> list[FileSourceCard]:
+    """Give the cards of files that a sensor shall watch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        files = [component.card for component in component_tree().get_all_components(of_type=FileSource)]
+    return [card for card in files if isinstance(card, FileSourceCard) and card.watch]
+
+
+def load_defs_folder() -> dg.Definitions:
+    """Load ``defs/`` through the component tree.
 
     ``dg.load_from_defs_folder`` would do, but it also imports every package that has components to offer, in every
     process, for a list that only `dg` shows: 4 s against 0.1 s.
     """
-    from dagster.components.core.component_tree import ComponentTree
-
-    defs = importlib.import_module("dagster_project.defs")
-    tree = ComponentTree(defs_module=defs, project_root=ROOT.parent, code_location_name=NAME)
     with warnings.catch_warnings():
         # Dagster's own loader uses parts of itself that are in beta, and a function that pydantic has deprecated.
         warnings.simplefilter("ignore")
         # Without `component_tree=`: with it the code server imports all those packages after all, at each start.
-        built = tree.build_defs_at_path(ROOT / "defs")
-        files = [component.card for component in tree.get_all_components(of_type=FileSource)]
-        return built, [card for card in files if isinstance(card, FileSourceCard) and card.watch]
+        return component_tree().build_defs_at_path(ROOT / "defs")
+
+
+def component_tree() -> ComponentTree:
+    """Give the tree of the cards in ``defs/``, of which nothing is loaded yet."""
+    from dagster.components.core.component_tree import ComponentTree
+
+    defs = importlib.import_module("dagster_project.defs")
+    return ComponentTree(defs_module=defs, project_root=ROOT.parent, code_location_name=NAME)

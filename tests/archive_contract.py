@@ -69,8 +69,9 @@ def long_text() -> bytes:
 @pytest.mark.parametrize("as_stream", [False, True])
 def test_what_is_put_comes_back(place: Place, data: bytes, compressed: bool, as_stream: bool) -> None:
     stored = place.archive.put(io.BytesIO(data) if as_stream else data, compressed=compressed)
-    assert (stored.sha256, stored.size, stored.new) == (hashlib.sha256(data).hexdigest(), len(data), True)
-    assert stored.uri == f"objects/{stored.sha256[:2]}/{stored.sha256[2:]}" + ("" if compressed else ".zst")
+    digest = hashlib.sha256(data).hexdigest()
+    assert (stored.sha256, stored.size, stored.new) == (digest, len(data), True)
+    assert stored.uri == f"objects/{digest[:2]}/{digest[2:]}" + ("" if compressed else ".zst")
     assert read(place, stored) == data
     assert place.objects() == [stored.uri]
 

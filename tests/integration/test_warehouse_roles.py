@@ -98,7 +98,7 @@ BOOKKEEPING: dict[str, dict[Role, set[str]]] = {
         f"bindery.{name}": {"loader": {"select", "delete"}}
         for name in (
             *("batches", "landed", "load_batches", "state", "columns", "purge_queue"),
-            *("alerts", "alert_deliveries"),
+            *("alerts", "alert_deliveries", "inbox_poison", "outputs"),
         )
     },
     "bindery.loads": {"loader": {"select", "delete"}, "transformer": {"select"}, "reader": {"select"}},
