@@ -99,12 +99,7 @@ def show_summary(summary: RunSummary, settings: Settings, *, as_json: bool) -> N
             continue
         cells[0] = click.style(cells[0], fg=COLOURS.get(asset.status))
         click.echo("  ".join(cells).rstrip())
-    passed, warned, failed = summary.checks
-    done = sum(asset.status == "done" for asset in summary.assets)
-    click.echo(
-        f"\n{done} of {len(summary.assets)} assets, {passed} checks passed, {warned} warned, {failed} failed, "
-        f"{summary.seconds:.1f} s, database {summary.database}"
-    )
+    click.echo(f"\n{_totals(summary)}")
     if (said := _incremental(summary)) is not None:
         click.echo(said)
     if summary.recovered_runs:
@@ -115,6 +110,16 @@ def show_summary(summary: RunSummary, settings: Settings, *, as_json: bool) -> N
     _show_failures(summary)
     if summary.success:
         _show_next(summary, settings)
+
+
+def _totals(summary: RunSummary) -> str:
+    """Say in a line how many assets and how many checks ended how."""
+    ended = summary.ended
+    assets = f"{ended.get('done', 0)} of {len(summary.assets)} assets done"
+    assets += "".join(f", {ended[status]} {status}" for status in ("failed", "skipped") if status in ended)
+    passed, warned, failed = summary.checks
+    checks = f"checks: {passed} passed, {warned} warned, {failed} failed"
+    return f"{assets}; {checks}; {summary.seconds:.1f} s, database {summary.database}"
 
 
 def _row(asset: AssetResult) -> tuple[str, str, str, str, str, str]:

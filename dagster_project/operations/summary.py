@@ -5,6 +5,7 @@ Built from Dagster's events alone, so it can also be made of a run that somebody
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from dagster import AssetCheckEvaluation, AssetMaterialization, DagsterEvent
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "deleted", "quarantined", "objects", "requests")
-SEVERITY = {4: 0, 5: 1, 3: 2, 2: 3}
+SEVERITY = {4: 0, 5: 1, 1: 2, 3: 3, 2: 4}
 """Exit code -> rank among several: what a person should look at first comes last."""
 
 
@@ -90,7 +91,7 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 bad card or setting, 3 source failure, 4 data refused, 5 database failure, 130 interrupted."""
+        """0 done, 2 bad card or setting, 3 source failure, 4 data refused, 5 database failure, 1 other, 130 interrupted."""
         if self.success:
             return 0
         if self.interrupted:
@@ -99,6 +100,11 @@ class RunSummary:
         if not codes:
             return 4 if self.failed_checks else 1
         return max(codes, key=lambda code: SEVERITY.get(code, -1))
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """How many assets ended in each way."""
+        return dict(Counter(asset.status for asset in self.assets))
 
     @property
     def checks(self) -> tuple[int, int, int]:
