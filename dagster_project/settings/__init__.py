@@ -13,6 +13,7 @@ from dagster_project.settings.current import compose_variables, get_settings, us
 from dagster_project.settings.environment import child_environment, export_environment
 from dagster_project.settings.errors import MissingSettingError, SettingsError
 from dagster_project.settings.layers import ENV_FILE_VARIABLE, PLAIN_NAMES, PREFIX
+from dagster_project.settings.messages import unknown_names
 from dagster_project.settings.model import ROLES, Role, Settings, password_name
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "export_environment",
     "get_settings",
     "password_name",
+    "unknown_names",
     "use_settings",
 ]

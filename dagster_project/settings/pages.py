@@ -94,7 +94,14 @@ def _type(info: FieldInfo) -> str:
         if arguments:
             return words(arguments[0])
         # pragma: allowlist nextline secret
-        names = {str: "text", int: "whole number", float: "number", Path: "path", SecretStr: "secret"}
+        names = {
+            str: "text",
+            bool: "true or false",
+            int: "whole number",
+            float: "number",
+            Path: "path",
+            SecretStr: "secret",
+        }
         return names.get(annotation, str(annotation))
 
     return words(info.annotation)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.settings import MissingSettingError, Settings, SettingsError, get_settings, use_settings
+from dagster_project.settings import (
+    MissingSettingError,
+    Settings,
+    SettingsError,
+    get_settings,
+    unknown_names,
+    use_settings,
+)
 
 
 @pytest.fixture
@@ -232,3 +239,18 @@ def test_importing_the_settings_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_slip_of_a_name_is_noticed_and_what_cards_name_is_left_alone() -> None:
+    known = list(Settings.model_fields)
+    names = ["BINDERY_KEEP_RUN", "BINDERY_KEEP_RUNS", "BINDERY_DATABASE_URL_FILE", "BINDERY_WEATHER_URL", "KEEP_RUN"]
+    assert unknown_names(names, known) == {"BINDERY_KEEP_RUN": "BINDERY_KEEP_RUNS"}
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [("KEEP_RUNS", "3x", "30m or 90d"), ("UI_URL", "here", "http://")])
+def test_what_is_expected_is_told_in_words(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"BINDERY_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        Settings()
+    assert said in str(caught.value)
+    assert "pattern" not in str(caught.value)

@@ -47,7 +47,8 @@ def json_schema() -> dict[str, Any]:
             }
         )
     defs = definitions["$defs"]
-    _durations(defs)
+    for name, node in defs.items():
+        _durations(node, name)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A source's card",
@@ -56,31 +57,32 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _durations(node: Any) -> None:
+def _durations(node: Any, model: str) -> None:
     """Allow texts such as 30s where the models take seconds, and one text where they take a list of names."""
     if isinstance(node, dict):
         for name, value in (node.get("properties") or {}).items():
-            if name in _DURATION_FIELDS:
+            if (model, name) in _DURATION_FIELDS:
                 options = value.pop("anyOf", None) or [{"type": value.pop("type", "number")}]
                 value["anyOf"] = [*options, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*$"}]
             if name in {"primary_key", "newest_by"}:
                 items = {"type": value.pop("type"), "items": value.pop("items")}
                 value["anyOf"] = [items, {"type": "string"}]
         for value in node.values():
-            _durations(value)
+            _durations(value, model)
     elif isinstance(node, list):
         for value in node:
-            _durations(value)
+            _durations(value, model)
 
 
-def _duration_fields() -> set[str]:
+def _duration_fields() -> set[tuple[str, str]]:
+    """Give the name of the model and of the field, for each field that takes a duration."""
     found = set()
     for model in _all_models():
         for name, field in model.model_fields.items():
             if _takes_durations(field.metadata) or any(
                 _takes_durations(getattr(part, "__metadata__", ())) for part in get_args(field.annotation)
             ):
-                found.add(name)
+                found.add((model.__name__, name))
     return found
 
 
@@ -162,7 +164,7 @@ def _section(title: str, model: type[BaseModel], inherited: set[str]) -> list[st
         written = field.alias or name
         label = f"**`{written}`**" if field.is_required() else f"`{written}`"
         described = re.sub(r"``(.+?)``", r"`\1`", texts.get(name, "").replace("\n", " ")).replace("|", "\\|")
-        kind = "duration" if name in _DURATION_FIELDS else _kind(field.annotation)
+        kind = "duration" if (model.__name__, name) in _DURATION_FIELDS else _kind(field.annotation)
         lines.append(f"| {label} | {kind} | {_default(field)} | {described} |")
     return [*lines, ""]
 

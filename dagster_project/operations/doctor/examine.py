@@ -38,6 +38,7 @@ def examine(
     # In a container only the volumes in it may be written.
     data = Path(settings.landing_root) if settings.environment == "docker" else settings.data_dir
     checks: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: check_names(settings, variables),
         machine.check_python,
         lambda: machine.check_dbt(settings),
         lambda: machine.check_writable(data),
@@ -58,6 +59,16 @@ def examine(
         return [*found, where] if docker_wanted else found
     of_docker = engine.check_docker(settings, variables)
     return [*found, *(of_docker if docker_wanted else softened(of_docker))]
+
+
+def check_names(settings: Settings, variables: Mapping[str, str]) -> list[Finding]:
+    """Look for variables that are a slip of a setting's name: nobody reads them, and nobody would say so."""
+    from dagster_project.settings import unknown_names
+
+    return [
+        warn("settings", f"{name} is set, and is no setting", f"did you mean {near}?")
+        for name, near in unknown_names(variables, list(type(settings).model_fields)).items()
+    ]
 
 
 def examine_without_settings(error: Exception) -> list[Finding]:
