@@ -93,15 +93,8 @@ def _type(info: FieldInfo) -> str:
         arguments = [each for each in get_args(annotation) if each is not type(None)]
         if arguments:
             return words(arguments[0])
-        # pragma: allowlist nextline secret
-        names = {
-            str: "text",
-            bool: "true or false",
-            int: "whole number",
-            float: "number",
-            Path: "path",
-            SecretStr: "secret",
-        }
+        names = {str: "text", bool: "true or false", int: "whole number", float: "number", Path: "path"}
+        names[SecretStr] = "secret"  # pragma: allowlist secret
         return names.get(annotation, str(annotation))
 
     return words(info.annotation)
