@@ -91,7 +91,7 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 other faults, 2 bad card or setting, 3 source failure, 4 data refused, 5 database failure, 130 stopped."""
+        """0 done, 1 unexpected, 2 bad card or setting, 3 source failure, 4 data refused, 5 database, 130 stopped."""
         if self.success:
             return 0
         if self.interrupted:

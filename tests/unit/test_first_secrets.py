@@ -12,9 +12,11 @@ import bcrypt
 import pytest
 from click.testing import CliRunner
 
+from dagster_project.cli.installation import STEPS, folder_of_secrets
 from dagster_project.cli.installation import secrets as secrets_command
 from dagster_project.operations import first_secrets
 from dagster_project.operations.first_secrets import Folders, WeakSecretError, make, refuse_weak
+from dagster_project.settings import Settings, get_settings
 
 ROLES = {"loader", "transformer", "features", "reader", "api", "dagster"}
 
@@ -187,8 +189,8 @@ def test_a_weak_password_that_somebody_put_there_ends_the_start(folders: Folders
     assert (folders.admin / name).read_text() == value
 
 
-def command(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(secrets_command, list(words))
+def command(*words: str, value: str | None = None) -> tuple[int, str]:
+    done = CliRunner().invoke(secrets_command, list(words), input=value)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output
@@ -223,9 +225,37 @@ def test_a_secret_for_a_card_is_read_from_standard_input(folders: Folders) -> No
     done = CliRunner().invoke(
         secrets_command, ["set", "SHOP_TOKEN", "--steps", str(folders.steps)], input="t0ken value\n"
     )
-    assert (done.exit_code, done.output) == (0, "kept SHOP_TOKEN; steps read it from now on\n")
     (path,) = folders.steps.iterdir()
+    assert (done.exit_code, done.output) == (0, f"kept SHOP_TOKEN in {path}; steps read it from now on\n")
     assert (path.name, path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("shop_token", "t0ken value\n", 0o600)
     for words, value in ((["set", "../x"], "v\n"), (["set", "X"], "\n")):
         assert CliRunner().invoke(secrets_command, [*words, "--steps", str(folders.steps)], input=value).exit_code == 1
     assert first_secrets.LEAST_LENGTH == 12
+
+
+def test_a_secret_is_kept_where_cards_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    monkeypatch.setenv("BINDERY_ENVIRONMENT", "local")
+    monkeypatch.setenv("BINDERY_DATA_DIR", str(data))
+    monkeypatch.delenv("BINDERY_SECRETS_DIR", raising=False)
+    code, said = command("set", "WEATHER_KEY", value="k3y\n")
+    assert (code, said) == (0, f"kept WEATHER_KEY in {data / 'secrets' / 'weather_key'}; steps read it from now on\n")
+    assert get_settings().resolve_secret("WEATHER_KEY").get_secret_value() == "k3y"
+
+    monkeypatch.setenv("BINDERY_SECRETS_DIR", str(tmp_path / "mine"))
+    assert command("set", "WEATHER_KEY", value="other\n")[0] == 0
+    assert get_settings().resolve_secret("WEATHER_KEY").get_secret_value() == "other"
+
+
+def test_containers_keep_it_in_the_volume_and_tasks_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("BINDERY_SECRETS_DIR", raising=False)
+    monkeypatch.setenv("BINDERY_ENVIRONMENT", "docker")
+    assert folder_of_secrets(Settings()) == STEPS
+    monkeypatch.setenv("BINDERY_ENVIRONMENT", "ecs")
+    code, said = command("set", "WEATHER_KEY", value="k3y\n")
+    assert code == 1
+    assert "BINDERY_SECRETS_FROM" in said
+    (tmp_path / "file").write_text("")
+    code, said = command("set", "K", "--steps", str(tmp_path / "file"), value="v\n")
+    assert code == 1
+    assert "docker compose run --rm --no-deps -T secrets bindery secrets set K" in said
