@@ -122,6 +122,11 @@ class Fields(BaseSettings):
         description="State of the sample world: 2 has new books, changed prices, corrections. Not given, it stays in "
         "the one it was last in.",
     )
+    world_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Where the sample world answers, if this installation doesn't start it. Compose sets it.",
+    )
     contact: str = Field(
         default="https://example.org/contact-not-set",
         min_length=3,

@@ -36,6 +36,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 LIVE_URLS = {"gutenberg_url": "https://gutendex.com", "bookshop_url": "https://books.toscrape.com"}
 WORLD_FILE = "world.json"
+WORLD_PATHS = {"gutenberg_url": "/api", "bookshop_url": "/shop/"}
+"""Where in the sample world each source is."""
 SECRET_FIELDS = frozenset(name for name, info in Fields.model_fields.items() if "Secret" in str(info.annotation))
 """Settings that are secrets, which AWS may keep."""
 
@@ -181,7 +183,11 @@ class Settings(Fields):
         """Give the value that a field without one takes from the others."""
         live = self.sources == "live"
         if field in LIVE_URLS:
-            return LIVE_URLS[field] if live else _world_url(self.data_dir / "sample" / WORLD_FILE, field)
+            if live:
+                return LIVE_URLS[field]
+            if self.world_url is not None:
+                return self.world_url.rstrip("/") + WORLD_PATHS[field]
+            return _world_url(self.data_dir / "sample" / WORLD_FILE, field)
         if field in {"gutenberg_max_pages", "bookshop_max_pages"}:
             return (5 if field.startswith("gutenberg") else 200) if live else 100_000
         if field == "gutenberg_rate":

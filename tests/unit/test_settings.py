@@ -156,6 +156,14 @@ def test_the_sample_worlds_urls_come_from_the_running_world(tmp_path: Path) -> N
         found.resolve_setting("bookshop_url")
 
 
+def test_a_sample_world_elsewhere_is_read_until_sources_are_live(tmp_path: Path) -> None:
+    sample = Settings(data_dir=tmp_path, world_url="http://world:8080")
+    assert sample.resolve_setting("gutenberg_url") == "http://world:8080/api"
+    assert sample.resolve_setting("bookshop_url") == "http://world:8080/shop/"
+    live = Settings(data_dir=tmp_path, world_url="http://world:8080", sources="live")
+    assert live.resolve_setting("gutenberg_url") == "https://gutendex.com"
+
+
 def test_a_missing_setting_says_where_to_set_it_and_what_is_near(tmp_path: Path) -> None:
     found = Settings(data_dir=tmp_path)
     with pytest.raises(MissingSettingError) as caught:
