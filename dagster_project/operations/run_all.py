@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.operations.blame import explained
 from dagster_project.operations.instance import (
     WORKER_TAG,
     fail_dead_runs,
@@ -59,6 +60,9 @@ def materialize_everything(
 
     Returns:
         How it ended; failures are in it, not raised.
+
+    Raises:
+        AssetCodeError: A Python file in ``defs/`` can't be loaded.
     """
     from dagster_project import warehouse
     from dagster_project.dbt_assets.process import preloaded
@@ -138,7 +142,12 @@ def _create(
 
     from dagster_project.settings import get_settings
 
-    definition = repository.get_definition()
+    try:
+        definition = repository.get_definition()
+    except Exception as error:
+        if (said := explained(error)) is not None:
+            raise said from error
+        raise
     found = definition.get_job(job)
     settings = get_settings()
     location = GrpcServerCodeLocationOrigin(host=settings.code_host, port=settings.code_port, location_name=LOCATION)

@@ -9,8 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.operations.blame import place_in
+
 if TYPE_CHECKING:
     from dagster import AssetCheckEvaluation, AssetMaterialization, DagsterEvent
+    from dagster_shared.error import SerializableErrorInfo
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "deleted", "quarantined", "objects", "requests")
 SEVERITY = {4: 0, 5: 1, 1: 2, 3: 3, 2: 4}
@@ -192,8 +195,7 @@ class Collector:
             metadata = {name: value.value for name, value in user.metadata.items()}
             message = user.description or ""
         if not message and data.error is not None:
-            cause = data.error.cause or data.error
-            message = cause.message.strip()
+            message = _fault(data.error.cause or data.error)
         code = metadata.get("exit_code")
         if not isinstance(code, int):
             code = 4 if "AssetCheckFailed" in message else 1
@@ -216,6 +218,18 @@ class Collector:
 
     def _sign(self, kind: str, step: str, *, asset: AssetResult | None = None, message: str | None = None) -> RunEvent:
         return RunEvent(kind, step, asset, message, len(self._ended), len(self._by_key))
+
+
+def _fault(error: SerializableErrorInfo) -> str:
+    """Give an unexpected error's message, its first line with the place in ``defs/`` that it comes from."""
+    message = error.message.strip()
+    while error.cause is not None and place_in(error.stack) is None:
+        error = error.cause
+    place = place_in(error.stack)
+    if place is None:
+        return message
+    first, *rest = message.splitlines() or [error.cls_name or "an error"]
+    return "\n".join([f"{first} ({place})", *rest])
 
 
 def _first_line(text: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
+import dagster as dg
 import pytest
 
 from dagster_project.cli.graph import show_summary
-from dagster_project.operations.summary import AssetResult, RunSummary, StepFailure
+from dagster_project.operations.blame import explained
+from dagster_project.operations.summary import AssetResult, Collector, RunSummary, StepFailure
 from dagster_project.settings import Settings
 
 
@@ -38,3 +43,59 @@ def test_the_last_line_counts_assets_and_checks_apart(capsys: pytest.CaptureFixt
 )
 def test_a_database_code_does_not_hide_a_fault_of_another_kind(codes: list[int], expected: int) -> None:
     assert _summary("failed", failures=[_failure(code) for code in codes]).exit_code == expected
+
+
+BOOKS = """\
+import dagster as dg
+
+@dg.asset
+def books() -> None:
+    decades({})
+
+def decades(row: dict[str, int]) -> int:
+    return row["decadee"]
+"""
+
+
+def _load(path: Path, text: str) -> object:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("somebodys_assets", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_failing_asset_is_told_with_its_line(tmp_path: Path) -> None:
+    defs = tmp_path / "dagster_project" / "defs"
+    module = _load(defs / "features" / "books.py", BOOKS)
+    done = dg.materialize([module.books], raise_on_error=False)  # type: ignore[attr-defined]
+    (event,) = [event for event in done.all_events if event.is_step_failure]
+    summary = _summary("running")
+    sign = Collector(summary, {"books": summary.assets}).take(event)
+    assert sign is not None
+    assert sign.message == "KeyError: 'decadee' (dagster_project/defs/features/books.py:8)"
+    assert [failure.message for failure in summary.failures] == [sign.message]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\nimport nosuchmodule\n", "2: ModuleNotFoundError: No module named 'nosuchmodule'"),
+        ("x = 1\ndef f(:\n", "2: SyntaxError: invalid syntax"),
+        ("try:\n    {}['a']\nexcept KeyError as error:\n    raise ValueError('b') from error\n", "4: ValueError: b"),
+    ],
+)
+def test_a_file_that_does_not_load_is_told_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+    defs = tmp_path / "dagster_project" / "defs"
+    with pytest.raises((ImportError, SyntaxError, ValueError)) as caught:
+        _load(defs / "features" / "books.py", text)
+    wrapped = RuntimeError("the definitions can't be loaded")
+    wrapped.__cause__ = caught.value
+    found = explained(wrapped, defs)
+    assert str(found) == f"dagster_project/defs/features/books.py:{said}"
+    assert found is not None
+    assert found.exit_code == 2
+    assert explained(wrapped, tmp_path / "elsewhere" / "other") is None, "a fault of ours keeps its traceback"
