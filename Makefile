@@ -127,7 +127,7 @@ export BINDERY_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 .PHONY: up
 up: ## the whole platform in Docker; the UI on localhost:3000 (BINDERY_PORT), logins by make password
-	@tools/up.sh $(SERVICE) && echo "http://localhost:$${BINDERY_PORT:-3000}   logins: make password"
+	@tools/up.sh $(SERVICE) && if address=$$(tools/up.sh --address); then echo "$$address   logins: make password"; fi
 
 .PHONY: down
 down: ## end it; data and secrets stay in volumes
@@ -163,12 +163,12 @@ pipeline-with-scraping: ## the same, and fetch every source first
 
 .PHONY: backup
 backup: ## write its databases and landed bytes to FILE (LANDING=no: without landed bytes); runs may go on
-	@deploy/backup/backup.sh "$(or $(FILE),backup-$(shell date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(LANDING)),--no-landing)
+	@COMPOSE="$(COMPOSE)" deploy/backup/backup.sh "$(or $(FILE),backup-$(shell date -u +%Y%m%dT%H%M%SZ).tar)" $(if $(filter no,$(LANDING)),--no-landing)
 
 .PHONY: restore
 restore: ## bring FILE back (REPLACE=yes: over what is there); its services stop meanwhile
 	@test -n "$(FILE)" || { echo "which backup? make restore FILE=backup.tar" >&2; exit 2; }
-	@deploy/backup/restore.sh "$(FILE)" $(if $(filter yes,$(REPLACE)),--replace)
+	@COMPOSE="$(COMPOSE)" deploy/backup/restore.sh "$(FILE)" $(if $(filter yes,$(REPLACE)),--replace)
 
 .PHONY: doctor
 doctor: install ## what is wrong with Python, database, Docker, ports, disk, memory or secrets, each with its fix

@@ -1,7 +1,9 @@
 #!/bin/sh
 # What `make up` does: brings the platform up, and says in one sentence what is missing where that can't be.
 #
-# usage: tools/up.sh [OPTIONS OF docker compose up...]      tools/up.sh --which prints the compose command of this machine
+# usage: tools/up.sh [OPTIONS OF docker compose up...]
+#        tools/up.sh --which      prints the compose command of this machine
+#        tools/up.sh --address    prints where the UI is now, by what compose knows: the environment and .env
 set -u
 
 fail() {
@@ -27,6 +29,27 @@ if ! compose=$(which_compose); then
 fi
 if [ "${1:-}" = --which ]; then
   echo "$compose"
+  exit 0
+fi
+
+# The scheme and the host name as the proxy has them, the port as it is published.
+address() {
+  published=$($compose port proxy 3000 2>/dev/null | head -n 1)
+  port=${published##*:} bind=${published%:*}
+  case $port in '' | 0 | *[!0-9]*) return 1 ;; esac
+  site=$($compose config 2>/dev/null | sed -n "s/^ *SITE: *[\"']*\([^\"']*\).*/\1/p" | head -n 1)
+  case $site in
+    https://*) scheme=https host=${site#https://} host=${host%:3000} usual=443 ;;
+    *)
+      scheme=http host=$bind usual=80
+      case $bind in 0.0.0.0 | 127.* | *::*) host=localhost ;; esac
+      ;;
+  esac
+  [ "$port" = "$usual" ] && echo "$scheme://$host" || echo "$scheme://$host:$port"
+}
+
+if [ "${1:-}" = --address ]; then
+  address || fail "the proxy isn't running: make up starts it, make ps shows what runs"
   exit 0
 fi
 

@@ -6,7 +6,7 @@ file=${1:?usage: deploy/backup/backup.sh FILE [--no-landing]}
 shift
 case $file in /*) ;; *) file=$PWD/$file ;; esac
 cd "$(dirname "$0")/../.."
-compose=${COMPOSE:-docker compose}
+compose=${COMPOSE:-$(tools/up.sh --which)}
 
 if [ -e "$file" ]; then
   echo "$file is there already: choose another name, or delete it" >&2

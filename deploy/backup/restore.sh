@@ -7,7 +7,7 @@ file=${1:?usage: deploy/backup/restore.sh FILE [--replace]}
 shift
 case $file in /*) ;; *) file=$PWD/$file ;; esac
 cd "$(dirname "$0")/../.."
-compose=${COMPOSE:-docker compose}
+compose=${COMPOSE:-$(tools/up.sh --which)}
 test -r "$file" || { echo "$file can't be read" >&2; exit 5; }
 
 bindery() { $compose run --rm -T --no-deps backup bindery restore - "$@"; }

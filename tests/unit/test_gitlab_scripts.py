@@ -344,3 +344,84 @@ def test_another_failure_keeps_composes_own_words_and_code(place: Place) -> None
         "port is already allocated",
         "bindery: compose ended with code 17; what it said is above, and make ps and make logs say more",
     ]
+
+
+@pytest.mark.parametrize(
+    ("published", "site", "said"),
+    [
+        ("127.0.0.1:3000", "http://:3000", "http://localhost:3000"),
+        ("127.0.0.1:3001", "http://:3000", "http://localhost:3001"),
+        ("0.0.0.0:80", "http://:3000", "http://localhost"),
+        ("[::]:3000", "http://:3000", "http://localhost:3000"),
+        ("10.0.0.7:3000", "http://:3000", "http://10.0.0.7:3000"),
+        ("0.0.0.0:443", "https://data.example.org:3000", "https://data.example.org"),
+        ("0.0.0.0:8443", '"https://data.example.org:3000"', "https://data.example.org:8443"),
+    ],
+)
+def test_the_address_of_the_ui_is_what_compose_knows(place: Place, published: str, site: str, said: str) -> None:
+    path = tools(place, "sed", "head")
+    place.program(
+        "docker",
+        f'{PLUGIN}"compose port proxy 3000") echo "{published}" ;;\n'
+        f"\"compose config\") printf '      SITE: %s\\n' '{site}' ;; esac",
+    )
+    done = place.run("tools/up.sh", "--address", path=path)
+    assert (done.returncode, done.stdout) == (0, f"{said}\n"), done.stderr
+
+
+def test_without_a_proxy_there_is_no_address(place: Place) -> None:
+    path = tools(place, "sed", "head")
+    place.program("docker", f'{PLUGIN}"compose port"*) exit 1 ;; esac')
+    done = place.run("tools/up.sh", "--address", path=path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make up starts it" in done.stderr
+
+
+def test_make_up_says_the_address_that_compose_knows(place: Place) -> None:
+    place.program("docker", f'{PLUGIN}"compose port"*) echo 127.0.0.1:3007 ;; esac')
+    done = make(place, "up")
+    assert done.stdout == "http://localhost:3007   logins: make password\n", done.stderr
+
+
+# make backup, make restore
+
+
+def make(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{place.bin}:{os.defpath}", "HOME": str(place.folder)}
+    command = ["make", "--no-print-directory", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def standalone(place: Place) -> None:
+    """A machine whose compose is a program of its own, which says what backups are made of."""
+    place.program("docker", 'case "$*" in compose*) exit 1 ;; esac')
+    place.program(
+        "docker-compose", 'case "$*" in version*) echo 2.26.1 ;; *config*) echo "{}" ;; *) cat >/dev/null ;; esac'
+    )
+
+
+@pytest.mark.parametrize("by", ["make", "script"])
+def test_a_backup_is_made_with_the_compose_that_there_is(place: Place, by: str) -> None:
+    standalone(place)
+    file = place.folder / "b.tar"
+    done = make(place, "backup", f"FILE={file}") if by == "make" else bash(place, "deploy/backup/backup.sh", file)
+    assert (done.returncode, file.exists()) == (0, True), done.stderr
+    asked = [call for call in place.calls() if " exec " in call or " run " in call]
+    assert sorted(call.split()[0] for call in asked) == ["docker-compose", "docker-compose"]
+
+
+@pytest.mark.parametrize("by", ["make", "script"])
+def test_a_backup_is_brought_back_with_the_compose_that_there_is(place: Place, by: str) -> None:
+    standalone(place)
+    file = place.folder / "b.tar"
+    file.write_text("a backup")
+    done = make(place, "restore", f"FILE={file}") if by == "make" else bash(place, "deploy/backup/restore.sh", file)
+    assert done.returncode == 0, done.stderr
+    assert "restored" in done.stdout
+    assert [call for call in place.calls() if call.startswith("docker compose") and "version" not in call] == []
+
+
+def bash(place: Place, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{place.bin}:{os.defpath}", "HOME": str(place.folder)}
+    command = ["bash", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
