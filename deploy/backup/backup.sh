@@ -4,7 +4,7 @@ set -euo pipefail
 
 file=${1:?usage: deploy/backup/backup.sh FILE [--no-landing]}
 shift
-case $file in /*) ;; *) file=$PWD/$file ;; esac
+case $file in /*) ;; *) file=${BINDERY_BACKUPS:-$PWD}/$file ;; esac
 cd "$(dirname "$0")/../.."
 compose=${COMPOSE:-$(tools/up.sh --which)}
 

@@ -5,7 +5,7 @@ set -euo pipefail
 
 file=${1:?usage: deploy/backup/restore.sh FILE [--replace]}
 shift
-case $file in /*) ;; *) file=$PWD/$file ;; esac
+case $file in /*) ;; *) file=${BINDERY_BACKUPS:-$PWD}/$file ;; esac
 cd "$(dirname "$0")/../.."
 compose=${COMPOSE:-$(tools/up.sh --which)}
 test -r "$file" || { echo "$file can't be read" >&2; exit 5; }

@@ -29,7 +29,7 @@ case $action in
   deploy)
     dagster=$(sh "$folder/sign.sh" verify "${BINDERY_REGISTRY:?}bindery/dagster:${tag:?which tag?}")
     dbt=$(sh "$folder/sign.sh" verify "${BINDERY_REGISTRY}bindery/dbt:$tag")
-    tar -c docker-compose.yml deploy/proxy deploy/ci/server.sh |
+    tar -c docker-compose.yml Makefile tools/up.sh deploy/proxy deploy/backup deploy/ci/server.sh |
       server "mkdir -p $path/releases/$tag && tar -x -C $path/releases/$tag"
     if [ -n "${CI_DEPLOY_PASSWORD:-}" ]; then
       echo "$CI_DEPLOY_PASSWORD" | server "docker login --username '$CI_DEPLOY_USER' --password-stdin '$CI_REGISTRY'"

@@ -3,10 +3,12 @@
 #
 #   server.sh deploy PATH TAG REGISTRY DAGSTER-DIGEST DBT-DIGEST
 #   server.sh rollback PATH [TAG]          the release before this one, or the one named
+#   server.sh run PATH COMMAND...          a command in the release that runs, with its names: what PATH/operate calls
 #
 # PATH/.env is the server's own (docs/docker.md, "Settings") and PATH/drop its drop folder. PATH/releases/TAG has each
 # release's compose file, PATH/current is a link to the one that runs, PATH/history their order. Data is in volumes, which
-# no release owns. A release that isn't healthy in time is taken back, and the job fails.
+# no release owns. A release that isn't healthy in time is taken back, and the job fails. PATH/operate is for people and
+# cron: `operate make backup`; backups without a folder of their own are put into PATH/backups.
 set -eu
 action=${1:-} path=${2:-} tag=${3:-}
 keep=${KEEP_RELEASES:-5}
@@ -17,19 +19,24 @@ cd "$path"
 # The name that begins every volume: the server's own to choose, and never a release's.
 COMPOSE_PROJECT_NAME=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' .env | tail -n 1)
 export COMPOSE_PROJECT_NAME="${COMPOSE_PROJECT_NAME:-bindery}"
+# What is exported wins over .env.
+grep -q '^BINDERY_DROP_FOLDER=.' .env || export BINDERY_DROP_FOLDER="${BINDERY_DROP_FOLDER:-$path/drop}"
 
 # Two pipelines at once would mix their releases.
-if [ -z "${LOCKED:-}" ] && command -v flock >/dev/null; then
+if [ "$action" != run ] && [ -z "${LOCKED:-}" ] && command -v flock >/dev/null; then
   LOCKED=yes exec flock --timeout 900 "$path/.lock" sh "$0" "$@"
 fi
+
+named() {
+  registry=$(cat "releases/$1/registry")
+  export BINDERY_REGISTRY="$registry" BINDERY_TAG="$1" BINDERY_COMMIT="$1" BINDERY_PULL_POLICY=never
+}
 
 compose() {
   release=$1
   shift
-  registry=$(cat "releases/$release/registry")
-  BINDERY_REGISTRY=$registry BINDERY_TAG=$release BINDERY_COMMIT=$release BINDERY_PULL_POLICY=never \
-    BINDERY_DROP_FOLDER=${BINDERY_DROP_FOLDER:-$path/drop} \
-    docker compose --env-file .env --project-directory "releases/$release" --file "releases/$release/docker-compose.yml" "$@"
+  named "$release"
+  docker compose --env-file .env --project-directory "releases/$release" --file "releases/$release/docker-compose.yml" "$@"
 }
 
 # Services that aren't up: one that ended badly, starts again and again, or isn't healthy (yet).
@@ -53,6 +60,11 @@ start() {
     waited=$((waited + 2))
   done
   ln -sfn "releases/$1" current
+  # Where compose looks for it, whoever calls compose there.
+  ln -sf ../../.env "releases/$1/.env"
+  printf '#!/bin/sh\nexec sh %s/current/deploy/ci/server.sh run %s "$@"\n' "$path" "$path" >operate.new
+  chmod +x operate.new
+  mv operate.new operate
 }
 
 previous() {
@@ -102,8 +114,19 @@ case $action in
     start "$to"
     echo "runs: $to"
     ;;
+  run)
+    [ -L current ] || { echo "nothing is deployed to $path yet" >&2; exit 1; }
+    shift 2
+    [ "$#" -gt 0 ] || { echo "usage: operate COMMAND..., as in: operate make backup" >&2; exit 2; }
+    running=$(basename "$(readlink current)")
+    named "$running"
+    mkdir -p -m 0700 backups
+    export BINDERY_BACKUPS="$path/backups"
+    cd "releases/$running"
+    exec "$@"
+    ;;
   *)
-    echo "server.sh: deploy or rollback, not '$action'" >&2
+    echo "server.sh: deploy, rollback or run, not '$action'" >&2
     exit 2
     ;;
 esac

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,6 +193,59 @@ def test_a_deploy_verifies_first_and_hands_on_what_was_signed(place: Place) -> N
     assert "not-a-password" not in "\n".join(calls), "a password is read from standard input"
     assert b"not-a-password" in (place.folder / "sent").read_bytes()
     assert b"docker-compose.yml" in (place.folder / "sent").read_bytes()
+
+
+@pytest.fixture
+def shipped(server: Server) -> Server:
+    """A server to which a release was deployed with all that a deploy ships."""
+    cosign(server)
+    server.program("ssh", f'[ "$*" = "${{*#*tar -x}}" ] || cat >{server.folder}/sent')
+    assert deploy(server, "v1.0.0").returncode == 0
+    release = server.path / "releases" / "v1.0.0"
+    release.mkdir(parents=True)
+    with tarfile.open(server.folder / "sent") as sent:
+        sent.extractall(release, filter="data")
+    (server.path / ".env").write_text("BINDERY_PORT=3001\nCOMPOSE_PROJECT_NAME=shelf\n")  # pragma: allowlist secret
+    names = "$BINDERY_REGISTRY $BINDERY_TAG $BINDERY_PULL_POLICY $COMPOSE_PROJECT_NAME $BINDERY_DROP_FOLDER $(pwd)"
+    server.program(
+        "docker", f'case "$*" in ps*) cat {server.folder}/ps ;; esac; echo "{names}" >>{server.folder}/names'
+    )
+    done = server.order("deploy", "v1.0.0", "registry.example/team/", DIGESTS["dagster"], DIGESTS["dbt"])
+    assert done.returncode == 0, done.stderr
+    return server
+
+
+def test_a_deployed_server_is_backed_up_from_any_folder(shipped: Server) -> None:
+    (shipped.folder / "names").unlink()
+    done = shipped.run(shipped.path / "operate", "make", "backup", "FILE=night.tar", cwd="/")
+    assert (done.returncode, (shipped.path / "backups" / "night.tar").exists()) == (0, True), done.stderr
+    release = shipped.path / "releases" / "v1.0.0"
+    wanted = f"registry.example/team/ v1.0.0 never shelf {shipped.path}/drop {release}"
+    assert set((shipped.folder / "names").read_text().splitlines()) == {wanted}
+    assert (release / ".env").read_text() == (shipped.path / ".env").read_text()
+    assert os.access(shipped.path / "operate", os.X_OK)
+
+
+def test_a_drop_folder_of_the_servers_own_is_left_to_its_env_file(shipped: Server) -> None:
+    (shipped.path / ".env").write_text("BINDERY_DROP_FOLDER=/srv/incoming\n")
+    done = shipped.run(shipped.path / "operate", "sh", "-c", 'echo "drop=$BINDERY_DROP_FOLDER"')
+    assert done.stdout == "drop=\n"
+
+
+def test_every_file_that_operating_needs_is_shipped(shipped: Server) -> None:
+    release = shipped.path / "releases" / "v1.0.0"
+    for target in ("up", "down", "ps", "logs", "password", "sql", "pipeline", "backup", "restore"):
+        done = shipped.run(shipped.path / "operate", "make", "-n", target, "FILE=x.tar")
+        assert done.returncode == 0, done.stderr
+        for word in set(re.findall(r"(?:tools|deploy)/[a-z/]+\.sh", done.stdout)):
+            assert os.access(release / word, os.X_OK), (target, word)
+    mounted = re.findall(r"- (\./\S+?):", (release / "docker-compose.yml").read_text())
+    assert [path for path in mounted if not (release / path).exists()] == []
+
+
+def test_before_a_deploy_there_is_nothing_to_operate(server: Server) -> None:
+    done = server.order("run", "make", "backup")
+    assert (done.returncode, "nothing is deployed" in done.stderr) == (1, True)
 
 
 def test_what_is_not_signed_reaches_no_server(place: Place) -> None:
