@@ -172,6 +172,8 @@ def tell(found: Look) -> None:
     """Say what a load would refuse, and what else a person should look at."""
     for warning in found.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
+    for note in found.notes:
+        click.secho(f"note: {note}", fg="yellow", err=True)
     if not found.refused:
         return
     reasons = [misfit.message for misfits in found.misfits.values() for misfit in misfits[:1]] + found.unread

@@ -158,6 +158,7 @@ def look(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> Loo
     Raises:
         SourceError: As ``fetch_source``.
     """
+    from dagster_project.ingest.cards.web import WebStream, nothing_on
     from dagster_project.ingest.fetch.run import fetch_sample
     from dagster_project.ingest.load.preview import look_at
     from dagster_project.ingest.parse import read
@@ -175,6 +176,11 @@ def look(card: SourceCard, runtime: Runtime, stream: str, limit: int = 5) -> Loo
                     left -= chunk.rows
                     yield landed, chunk
 
-        found = look_at(stream_card, chunks(), limit)
+        searched: dict[str, str] = {}
+        if isinstance(stream_card, WebStream):
+            searched = {name: how for name, rule in stream_card.fields.items() if (how := rule.css or rule.xpath)}
+        found = look_at(stream_card, chunks(), limit, searched)
         found.warnings[:0] = [warning for done in sample.report.streams.values() for warning in done.warnings]
+        if isinstance(stream_card, WebStream) and not found.rows and not found.unread:
+            found.warnings += nothing_on(stream_card, len(sample.objects))
         return found

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dagster_project import warehouse
+from dagster_project.ingest import pipeline
 from dagster_project.ingest.cards import WebSourceCard
 from dagster_project.ingest.errors import SourceError
 from dagster_project.ingest.fetch.run import fetch_source
@@ -396,3 +397,46 @@ def test_start_paths_are_below_the_base_url(site: Site, runtime: Runtime) -> Non
     site.page("/shop/b", "<h1>Below</h1>")
     for base in (f"{site.url}/shop", f"{site.url}/shop/"):
         assert fetch_source(card(site, base_url=base), runtime, full_refresh=True).streams["books"].objects == 1
+
+
+NEXT, BOOK = {"css": "a.next", "to": "list"}, {"css": "a.zzz", "to": "book"}
+
+
+def test_a_rule_that_leads_nowhere_is_told(site: Site, runtime: Runtime) -> None:
+    shop(site)
+    said = "`a.zzz` (`pages.list.follow`) matched no link on 3 pages of kind 'list': no page of kind 'book' was found"
+    source = card(site, pages={"list": {"follow": [NEXT, BOOK]}, "book": {}})
+    for _ in range(2):  # the second time every page is unchanged
+        assert fetch_source(source, runtime).streams["books"].warnings == [said]
+    found = pipeline.look(source, runtime, "books", 3)
+    assert (found.rows, found.warnings) == ([], [said])
+    kinds = {"list": {"follow": [{"css": ".none", "to": "shelf"}]}, "shelf": {"follow": [BOOK]}, "book": {}}
+    (said,) = fetch_source(card(site, pages=kinds), runtime).streams["books"].warnings
+    assert said == (
+        "`.none` (`pages.list.follow`) matched no link on 1 page of kind 'list': no page of kind 'book' was found"
+    )
+
+
+def test_rules_without_a_match_are_fine_where_the_pages_are_found(site: Site, runtime: Runtime) -> None:
+    shop(site, pages=1)  # the only page of the list has no next one, and a layout that isn't there is no loss
+    pages = {"list": {"follow": [NEXT, BOOK, {"css": "a.book", "to": "book"}]}, "book": {"follow": [NEXT]}}
+    assert fetch_source(card(site, pages=pages), runtime).streams["books"].warnings == []
+    shop(site)
+    bounded = card(site, pages={"list": {"follow": [NEXT, BOOK]}, "book": {}}, crawl={"max_pages": 1})
+    (said,) = fetch_source(bounded, runtime, full_refresh=True).streams["books"].warnings
+    assert "ended early" in said, "the next pages may have them"
+
+
+def test_records_and_fields_that_nothing_matches_are_told(site: Site, runtime: Runtime) -> None:
+    site.page("/", "<li><b>a</b><i>1</i></li><li><b>b</b><i></i></li>")
+    fields = {"name": {"css": "b"}, "price": {"css": "span.prce"}, "note": {"css": "i"}}
+    stream: dict[str, Any] = {"name": "items", "page": "list", "record": "li", "fields": fields}
+    plain: dict[str, Any] = {"pages": {"list": {}}}
+    found = pipeline.look(card(site, **plain, streams=[stream]), runtime, "items", 5)
+    assert (len(found.rows), found.warnings) == (2, [])
+    assert found.notes == ["`span.prce` found no value for 'price' in any of these 2 rows"]
+    assert pipeline.look(card(site, **plain, streams=[stream]), runtime, "items", 1).notes == [], "one row tells little"
+    wrong = card(site, **plain, streams=[{**stream, "record": "li.item"}])
+    said = ["`li.item` (`record`) matched nothing on 1 page"]
+    assert pipeline.look(wrong, runtime, "items", 5).warnings == said
+    assert pipeline.run_source(wrong, runtime).load.streams["items"].warnings == said

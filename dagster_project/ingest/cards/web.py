@@ -80,6 +80,13 @@ class WebStream(StreamCard):
         return self
 
 
+def nothing_on(stream: WebStream, pages: int) -> list[str]:
+    """Say of pages that gave no record at all that the selector of records found none."""
+    if stream.record is None or not pages:
+        return []
+    return [f"`{stream.record}` (`record`) matched nothing on {pages:,} page{'' if pages == 1 else 's'}"]
+
+
 class Crawl(CardModel):
     """Bounds and manners of the crawl."""
 

@@ -21,6 +21,7 @@ from dagster_project.ingest.fetch.http import Answer, HttpClient, RequestFailed
 from dagster_project.ingest.fetch.limiter import Limiter, Limiters
 from dagster_project.ingest.fetch.network import ForbiddenTarget
 from dagster_project.ingest.fetch.pages import canonical, sitemap_urls, suspicion
+from dagster_project.ingest.fetch.reach import Reach
 from dagster_project.ingest.fetch.report import StreamFetch
 from dagster_project.ingest.fetch.robots import Robots
 from dagster_project.ingest.fetch.session import FetchSession, StreamBatch
@@ -112,6 +113,7 @@ class _Crawl:
         self.seen: set[tuple[str, str]] = set()
         self.landed_urls: set[tuple[str, str]] = set()
         self.tally = Tally()
+        self.reach = Reach(card.pages)
         self.starts: set[str] = set()
         self.handled = 0
         self.in_a_row = 0
@@ -135,6 +137,9 @@ class _Crawl:
             stopped = self._walk()
             self.tally.judge(self.handled, self.card.crawl.max_dead_rate)
             complete = stopped is None and self.tally.complete
+            for stream in self.streams if stopped is None else []:
+                for sentence in self.reach.unreached([stream.page]):
+                    self.session.warn(stream.name, sentence)
             for batch in self.batches.values():
                 batch.seal(complete=complete, pages=self.handled, **self.tally.figures)
         except (SourceError, CardError) as error:
@@ -218,6 +223,7 @@ class _Crawl:
     def _add(self, target: Target) -> None:
         if (target.kind, target.url) not in self.seen:
             self.seen.add((target.kind, target.url))
+            self.reach.know(target.kind)
             self.queue.append(target)
 
     # -- the crawl itself
@@ -398,8 +404,11 @@ class _Crawl:
             self._follow(target, Page(body, str(landed.meta.get("url")), landed.meta.get("content_type")))
 
     def _follow(self, target: Target, page: Page) -> None:
-        for rule in self.card.pages[target.kind].follow:
-            for url in page.links(rule.css):
+        rules = self.card.pages[target.kind].follow
+        links = [page.links(rule.css) for rule in rules]
+        self.reach.read(target.kind, map(len, links))
+        for rule, urls in zip(rules, links, strict=True):
+            for url in urls:
                 self._offer(rule.to, url, target.depth + 1)
 
     # -- pace and verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -36,6 +36,9 @@ _PYTHON: Final[dict[str, Callable[[str], Any]]] = {
     "jsonb": msgspec.json.decode,
 }
 
+SOME_ROWS = 2
+"""Rows from which on a field without any value is worth a note."""
+
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
@@ -59,6 +62,8 @@ class Look:
     unread: list[str] = field(default_factory=list)
     """What couldn't be read as a row, with its place."""
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What may well be right, and is worth a look."""
 
     @property
     def refused(self) -> int:
@@ -66,13 +71,19 @@ class Look:
         return len(self.misfits) + len(self.unread)
 
 
-def look_at(card: StreamCard, chunks: Iterable[tuple[LandedObject, Chunk]], limit: int) -> Look:
+def look_at(
+    card: StreamCard,
+    chunks: Iterable[tuple[LandedObject, Chunk]],
+    limit: int,
+    searched: Mapping[str, str] | None = None,
+) -> Look:
     """Give the first rows, typed by what all the given chunks show, under the names of their columns.
 
     Args:
         card: The stream's card.
         chunks: With the fields that the card ignores: it may mean others.
         limit: Most rows to give.
+        searched: Field of a page -> the selector that looks for it.
     """
     columns = Columns(card, Table(card.name))
     whole = list(blocks(chunks, card.renames))
@@ -92,7 +103,19 @@ def look_at(card: StreamCard, chunks: Iterable[tuple[LandedObject, Chunk]], limi
         _add(look, card, columns, block, limit)
         if len(look.rows) >= limit:
             break
+    look.notes = _without_value(look, columns, {k: v for k, v in (searched or {}).items() if k not in card.ignore})
     return look
+
+
+def _without_value(look: Look, columns: Columns, searched: Mapping[str, str]) -> list[str]:
+    """Say which fields have a value in none of the rows, with the selector that finds none."""
+    if len(look.rows) < SOME_ROWS:
+        return []
+    return [
+        f"`{how}` found no value for {name!r} in any of these {len(look.rows)} rows"
+        for name, how in searched.items()
+        if all(row.get(columns.resolve(name).name) is None for row in look.rows)
+    ]
 
 
 def absent_names(card: StreamCard, fields: set[str]) -> list[str]:

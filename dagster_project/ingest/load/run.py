@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import psycopg
 from psycopg.types.json import Jsonb
 
+from dagster_project.ingest.cards.web import WebStream, nothing_on
 from dagster_project.ingest.errors import DataRefusedError, LandingError
 from dagster_project.ingest.landing import retention
 from dagster_project.ingest.landing.store import archive_at
@@ -337,6 +338,8 @@ class _Load:
         if self.replay is not None:
             report.resolved = resolve(session, self.load_id, work.read, loader.quarantine.places)
         again = resolve_objects(session, self.load_id, self.card.source, stream.name, work.read, reader.set_aside)
+        if isinstance(stream, WebStream) and not report.rows_read:
+            report.warnings += nothing_on(stream, report.objects)
         report.unreadable = [why for landing_id, why in reader.set_aside.items() if landing_id not in again]
         report.seconds = time.perf_counter() - begun
         return report
