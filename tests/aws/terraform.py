@@ -19,7 +19,7 @@ from tests.aws.moto import Moto
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = ROOT / "deploy" / "terraform"
-PLUGINS = Path(os.environ.get("BINDERY_TERRAFORM_PLUGINS", "/opt/tf-plugins"))
+PLUGINS = Path(os.environ.get("BINDERY_TERRAFORM_PLUGINS", "/usr/local/share/terraform/plugins"))
 SIZES = ("minimal", "small", "production")
 IMAGES = {
     "dagster_image": f"{'1' * 12}.dkr.ecr.eu-central-1.amazonaws.com/bindery/dagster@sha256:{'a' * 64}",
