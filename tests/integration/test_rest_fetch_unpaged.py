@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dagster_project.ingest.pipeline import run_source
+from dagster_project.ingest.cards import RestApiSourceCard
+from dagster_project.ingest.pipeline import look, run_source
 from tests.integration import rest_world
-from tests.integration.rest_world import Asked, HostileServer, Pages, Reply, World, json_reply, make_card
+from tests.integration.rest_world import FAST, Asked, HostileServer, Pages, Reply, World, json_reply, make_card
 
 database, world, api, server = rest_world.database, rest_world.world, rest_world.api, rest_world.server
 
@@ -88,3 +89,12 @@ def test_a_total_that_was_promised_and_not_given_is_not_everything(world: World,
     card = make_card(server.url, {"paginator": {"type": "offset", "limit": 5, "total_path": "total"}})
     assert "promised 9 records" in world.fetch(card).streams["books"].warnings[0]
     assert world.batches()[-1].stats["complete"] is False
+
+
+def test_a_forgotten_paginator_is_told_in_a_run_and_in_a_preview(world: World, server: HostileServer) -> None:
+    stream = {"name": "books", "path": "/books"}
+    card = RestApiSourceCard.model_validate({"source": "test", "base_url": server.url, **FAST, "streams": [stream]})
+    records, pages = world.fetch(card).streams["books"].warnings
+    assert "a list of 3 objects at `results`" in records
+    assert "there is a link at `next`: say `paginator: {type: json_link, next_url_path: next}`" in pages
+    assert look(card, world.runtime, "books").warnings == [records, pages]

@@ -19,6 +19,7 @@ from dagster_project.ingest.cards.rest import Parent, RestStream
 from dagster_project.ingest.errors import SourceError, TransientSourceError
 from dagster_project.ingest.fetch.cursor import CursorTrack
 from dagster_project.ingest.fetch.document import Records, read_document, read_lines
+from dagster_project.ingest.fetch.hints import hints
 from dagster_project.ingest.fetch.http import HttpClient
 from dagster_project.ingest.fetch.message import Answer, Request
 from dagster_project.ingest.fetch.paginators import (
@@ -250,6 +251,9 @@ class RestStreamFetch:
                 )
                 raise _StartOver from None
             raise
+        if not self._pages:
+            for hint in hints(self._stream, look.document, look.count, answer.headers):
+                batch.warn(hint)
         self._pages += 1
         self._count += look.count
         self._empty = 0 if look.count else self._empty + 1
