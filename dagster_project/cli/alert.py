@@ -29,15 +29,18 @@ def list_(as_json: bool) -> None:
 
 @alert.command()
 def test() -> None:
-    """Send a test message to every sink; exit code 1 where one couldn't be told."""
+    """Send a test message to every sink; exit code 1 where one couldn't be told, 2 where there is none."""
     from dagster_project.operations.alerts.deliver import named, urls
     from dagster_project.operations.alerts.sinks import send
-    from dagster_project.settings import get_settings
+    from dagster_project.settings import MissingSettingError, get_settings
 
     settings = get_settings()
     sinks = urls(settings)
     if not sinks:
-        raise click.UsageError("BINDERY_ALERT_URLS names no sink: docs/operating.md says how to set it")
+        raise MissingSettingError(
+            "BINDERY_ALERT_URLS names no sink: `bindery secrets set ALERT_URLS < urls` keeps Apprise URLs, one a line; "
+            "docs/operating.md has the command for Docker"
+        )
     wrong = 0
     for number, url in enumerate(sinks):
         sent = send(url, f"Bindery ({settings.project}): test", "Alerts of this installation come here.", "info")

@@ -210,7 +210,7 @@ def test_nothing_private_is_in_what_is_sent_or_remembered(
     )
     texts = [str(hook.posts), *map(str, box.mails), said, caplog.text, kept.fetchone()[0], str(watch.cursor)]
     assert len(hook.posts) == len(box.mails) == 1
-    assert "sink 3 (json): it doesn't answer" in said
+    assert "sink 3 (json): it doesn't answer: connection refused" in said
     assert not [text for text in texts if PRIVATE in text or TOKEN in text]
     assert "2 alerts" in hook.titles[0]
     assert "101 rows of people.all are refused" in hook.posts[0]["message"]
@@ -453,7 +453,16 @@ def test_the_command_that_tests_sinks(settings: Any, hook: Webhook, monkeypatch:
     assert "sink 2 (nonsense): not told: Apprise doesn't understand its URL" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     assert hook.titles == ["Bindery (bindery): test"]
-    assert alert("test", urls="").returncode == 2
+    hook.status = 403
+    done = alert("test", urls=hook.url(f"user:{TOKEN}@"))
+    assert (done.returncode, done.stdout) == (
+        1,
+        "sink 1 (json): not told: it refuses the message: HTTP 403 Forbidden\n",
+    )
+    done = alert("test", urls="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "BINDERY_ALERT_URLS names no sink" in done.stderr
+    assert "Usage" not in done.stderr
     with connect(settings, "loader", autocommit=True) as connection:
         store.raise_alerts(connection, [Alert("tick:x", "tick", "the sensor x fails")])
     listed = alert("list", urls="")
