@@ -157,7 +157,7 @@ def preview(target: str | None, card_file: Path | None, stream: str, limit: int,
     if card_file is None:
         from dagster_project.cli.platform import ensure_world
 
-        ensure_world(settings)
+        ensure_world(settings, [card])
     found = pipeline.look(card, engine_runtime(settings), chosen.name, limit)
     if as_json:
         for row in found.rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from dagster_project.cli.context import command
+from dagster_project.cli.progress import counted
 
 if TYPE_CHECKING:
     from dagster_project.operations.summary import AssetResult, RunEvent, RunSummary
@@ -123,7 +124,11 @@ def _totals(summary: RunSummary) -> str:
 
 
 def _row(asset: AssetResult) -> tuple[str, str, str, str, str, str]:
-    counts = [f"{value:,} {name}" for name, value in asset.counts.items() if value and name != "rows_read"]
+    counts = [
+        counted(value, name.removesuffix("s")) if name in {"objects", "requests"} else f"{value:,} {name}"
+        for name, value in asset.counts.items()
+        if value and name != "rows_read"
+    ]
     checks = f"{asset.passed} passed" if asset.passed else ""
     if asset.warned:
         checks += f" {len(asset.warned)} warned"
@@ -165,7 +170,8 @@ def _show_failures(summary: RunSummary) -> None:
         click.secho(f"check failed: {asset.key}: {text}", fg="red")
     if summary.interrupted:
         click.secho("interrupted", fg="red")
-    click.echo("\nWhat was loaded is whole; nothing is half-written. Run again to go on: `make run`")
+    again = "make run DEBUG=1" if summary.debug_rows else "make run"
+    click.echo(f"\nWhat was loaded is whole; nothing is half-written. Run again to go on: `{again}`")
 
 
 def _indent(text: str) -> str:
@@ -181,7 +187,12 @@ def _show_next(summary: RunSummary, settings: Settings) -> None:
     drop = settings.drop_path / "ratings"
     click.echo("  make dev                 the lineage graph on http://localhost:3000")
     click.echo("  make psql                the tables: select * from marts.book_popularity limit 10;")
-    click.echo("  make run REVISION=2      the sample world moves on")
+    if settings.sources == "sample":
+        from dagster_project.sample import status
+
+        world = status(settings.data_dir / "sample")
+        further = f"make run REVISION={(world.revision if world is not None else settings.revision) + 1}"
+        click.echo(f"  {further:<24} the sample world moves on")
     click.echo(f"  cp ratings.csv {drop}/   with make dev running: in the marts within a minute")
     if any(asset.counts.get("quarantined") for asset in summary.assets):
         click.echo(f"  {command()} quarantine   the rows that were refused, and why")

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from dagster_project.ingest.cards import SourceCard
     from dagster_project.sample import WorldInfo
     from dagster_project.settings import Settings
 
 
-def ensure_world(settings: Settings) -> None:
-    """Start the bundled sample world and refresh its drop files, where the cards point to it."""
-    if settings.sources == "sample":
+WORLD_SETTINGS = frozenset({"gutenberg_url", "bookshop_url", "drop_dir"})
+"""What cards refer to that read the sample world."""
+
+
+def ensure_world(settings: Settings, cards: Iterable[SourceCard] | None = None) -> None:
+    """Start the bundled sample world and refresh its drop files, where one of the cards (by default any) reads it."""
+    if settings.sources == "sample" and (cards is None or any(map(reads_world, cards))):
         start_world(settings)
+
+
+def reads_world(card: SourceCard) -> bool:
+    """Tell whether a card reads what the sample world gives, as the bundled ones do."""
+    from dagster_project.cli.cards import references
+
+    return any(kind == "setting" and name.lower() in WORLD_SETTINGS for kind, name in references(card))
 
 
 def start_world(settings: Settings) -> WorldInfo:

@@ -55,9 +55,7 @@ class Watcher:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
-        for progress in self._held.values():
-            self._print(progress)
-        self._held.clear()
+        self._tell_held()
 
     def __call__(self, progress: Progress) -> None:
         """Take one sign of life."""
@@ -83,7 +81,10 @@ class Watcher:
         stage, at = self._last.get(key, ("", 0.0))
         if progress.stage == "warning":
             self._print(progress)
-        elif progress.stage == "done" or stage != progress.stage or now - at >= PLAIN_INTERVAL:
+            return
+        if progress.stage == "done" and progress.stream is None:
+            self._tell_held(progress.source)
+        if progress.stage == "done" or stage != progress.stage or now - at >= PLAIN_INTERVAL:
             self._last[key] = (progress.stage, now)
             held = self._held.pop(key, None)
             if held is not None and held.stage != progress.stage:
@@ -91,6 +92,11 @@ class Watcher:
             self._print(progress)
         else:
             self._held[key] = progress
+
+    def _tell_held(self, source: str | None = None) -> None:
+        """Print how the stages of the streams ended, before what is said of their source."""
+        for key in [key for key in self._held if source in {None, key[0]}]:
+            self._print(self._held.pop(key))
 
     def _print(self, progress: Progress) -> None:
         print(f"{title(progress)}: {detail(progress)}", file=sys.stderr, flush=True)
@@ -105,15 +111,20 @@ def detail(progress: Progress) -> str:
     """Say how far it is, in words."""
     parts = [progress.stage]
     if progress.rows is not None:
-        parts.append(f"{progress.rows:,} rows")
+        parts.append(counted(progress.rows, "row"))
     if progress.requests is not None:
-        of = f" of {progress.total:,}" if progress.total else ""
-        parts.append(f"{progress.requests:,}{of} requests")
+        of = f"{progress.requests:,} of " if progress.total else ""
+        parts.append(of + counted(progress.total or progress.requests, "request"))
     if progress.bytes is not None:
         parts.append(size(progress.bytes))
     if progress.message:
         parts.append(progress.message)
     return " · ".join(parts)
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, one of them in the singular."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def size(count: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_project.cli.context import command, find_card
-from dagster_project.cli.progress import Watcher, size
+from dagster_project.cli.progress import Watcher, counted, size
 from dagster_project.runtime import engine_runtime
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def run(
             tell_shared_names(card_file, cards)
     else:
         cards = [find_card(source) for source in sources]
-        from dagster_project.cli.platform import ensure_world
+        if not load_only:
+            from dagster_project.cli.platform import ensure_world
 
-        ensure_world(settings)
+            ensure_world(settings, cards)
     if dry_run:
         show_dry_run(settings, cards, streams, limit or 5)
         return
@@ -191,15 +192,16 @@ def show_result(source: str, result: Any, seconds: float, as_json: bool) -> None
             ]
             if value
         ]
-        rate = f"{stream.rows_read / stream.seconds:,.0f} rows/s" if stream.seconds > 0 else ""
+        rate = f" ({stream.rows_per_second:,.0f} rows/s)" if stream.seconds > 0 and stream.rows_read else ""
         click.echo(
-            f"{source}.{name}: {stream.rows_read:,} rows read: {', '.join(counts) or 'nothing'} · "
-            f"{size(stream.bytes)} · {seconds:.1f} s · {rate}"
+            f"{source}.{name}: {counted(stream.rows_read, 'row')} read: {', '.join(counts) or 'nothing'} · "
+            f"{size(stream.bytes)} · loaded in {stream.seconds:.1f} s{rate}"
         )
         if stream.new_columns:
             click.echo(f"  new columns: {', '.join(stream.new_columns)}")
         if stream.quarantined:
             click.secho(f"  look at the refused rows: {command()} quarantine {source}.{name}", fg="yellow")
+    click.echo(f"{source}: {seconds:.1f} s altogether")
     if len(load.load_ids) > 1:
         click.echo(f"{source}: in {len(load.load_ids)} loads: {', '.join(map(str, load.load_ids))}")
 

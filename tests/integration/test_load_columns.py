@@ -71,6 +71,8 @@ def test_new_columns_come_under_views(world: World) -> None:
     world.execute("transformer", "create view staging.v as select * from raw.src__t")
     report = world.load({"name": "t"}, "id,v\n2,x\n")
     assert report.new_columns == ["v"]
+    first = {"name": "u", "primary_key": "id", "columns": {"v": {"type": "text"}}}
+    assert world.load(first, "id,v,w\n1,x,y\n").new_columns == [], "all of them are"
     assert world.rows("select id, v from raw.src__t order by id") == [(1, None), (2, "x")]
 
 

@@ -11,11 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from dagster_project.cli import context
+from dagster_project.cli.platform import ensure_world, reads_world
 from dagster_project.cli.progress import Watcher
 from dagster_project.cli.run import tell_shared_names
 from dagster_project.cli.scaffold import source as new_source
 from dagster_project.ingest.errors import CardError
 from dagster_project.ingest.runtime import Progress
+from dagster_project.settings import Settings
 
 CARD = """\
 type: dagster_project.components.FileSource
@@ -116,9 +118,38 @@ def test_the_last_line_of_a_stage_is_how_it_ended(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.splitlines() == [
         "s.rows: fetch · 10 rows",
         "s.rows: fetch · 57 rows",
-        "s.rows: copy · 1 rows",
+        "s.rows: copy · 1 row",
         "s.rows: copy · 57 rows",
     ]
+
+
+def test_streams_are_told_before_their_source_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with Watcher(as_json=False) as watcher:
+        watcher(Progress("s", "fetch", "rows", requests=1))
+        watcher(Progress("s", "fetch", "rows", "sealed", rows=2, requests=1))
+        watcher(Progress("other", "fetch", "rows"))
+        watcher(Progress("other", "fetch", "rows", "sealed", requests=2, total=3))
+        watcher(Progress("s", "done", message="fetched"))
+    assert capsys.readouterr().err.splitlines() == [
+        "s.rows: fetch · 1 request",
+        "other.rows: fetch",
+        "s.rows: fetch · 2 rows · 1 request · sealed",
+        "s: done · fetched",
+        "other.rows: fetch · 2 of 3 requests · sealed",
+    ]
+
+
+def test_the_sample_world_is_only_for_those_who_read_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("dagster_project.cli.platform.start_world", lambda settings: started.append(settings.sources))
+    theirs = {name: card for name, (_, card) in context.platform_cards().items()}
+    assert all(map(reads_world, theirs.values()))
+    own = context.find_card("good", root)
+    ensure_world(Settings(), [own])
+    assert not started
+    for cards in ([own, theirs["uploads"]], None):
+        ensure_world(Settings(), cards)
+    assert started == ["sample"] * 2
 
 
 def test_bindery_check_costs_no_orchestrator() -> None:

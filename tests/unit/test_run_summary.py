@@ -45,6 +45,24 @@ def test_a_database_code_does_not_hide_a_fault_of_another_kind(codes: list[int],
     assert _summary("failed", failures=[_failure(code) for code in codes]).exit_code == expected
 
 
+def test_what_to_do_next_is_what_comes_next(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    done = _summary("done", finished=True)
+    done.assets[0].counts = {"objects": 1, "requests": 2, "inserted": 1}
+    show_summary(done, Settings(data_dir=tmp_path, revision=2, sources="sample"), as_json=False)
+    said = capsys.readouterr().out
+    assert "make run REVISION=3      the sample world moves on" in said
+    assert "1 object, 2 requests, 1 inserted" in said
+    show_summary(done, Settings(data_dir=tmp_path, sources="live"), as_json=False)
+    assert "REVISION" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rows", "again"), [(0, "`make run`"), (200, "`make run DEBUG=1`")])
+def test_an_interrupted_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str], rows: int, again: str) -> None:
+    summary = _summary("skipped", interrupted=True)
+    summary.debug_rows = rows
+    assert f"Run again to go on: {again}\n" in _said(summary, capsys)
+
+
 BOOKS = """\
 import dagster as dg
 

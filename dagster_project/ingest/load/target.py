@@ -46,6 +46,8 @@ class Target:
         self._staging: dict[str, str] | None = None
         self._fresh = False
         """Whether the table holds nothing but this load's rows."""
+        self._made = False
+        """Whether this load made the table: then all its columns are new, which is no news."""
         self.had_rows = False
         if table.oid is not None and not table.is_table:
             raise DatabaseError(f"{table.sql} is not a table: rename or drop what has its name, and load again")
@@ -182,10 +184,12 @@ class Target:
         new = {state.name: state.data_type for state in states if not state.in_table}
         if self.table.oid is None:
             schema.create_table(self.session, self.table, new)
+            self._made = True
             self.tell(f"made {self.table.sql}")
         elif new:
             schema.add_columns(self.session, self.table, new)
-            self.report.new_columns += list(new)
+            if not self._made:
+                self.report.new_columns += list(new)
         for state in states:
             if not state.in_table:
                 state.in_table = state.changed = True
