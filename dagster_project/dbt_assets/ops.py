@@ -18,6 +18,7 @@ from dagster_project.dbt_assets.specs import asset_key, asset_spec, check_name, 
 if TYPE_CHECKING:
     import psycopg
 
+    from dagster_project.dbt_assets.failed import CompiledCode
     from dagster_project.settings import Role, Settings
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -137,6 +138,7 @@ class _Build:
     step: Step
     full_refresh: bool
     ended: dict[str, Finished] = field(default_factory=dict)
+    code: "CompiledCode | None" = None
 
     def run(self, wanted: set[str]) -> Iterator[Event]:
         """Build the wanted nodes but those that this run already has; then say what went wrong.
@@ -145,6 +147,7 @@ class _Build:
             dg.Failure: A node failed, or a test of severity error.
         """
         from dagster_project.dbt_assets import memory
+        from dagster_project.dbt_assets.failed import CompiledCode
         from dagster_project.dbt_assets.invocation import Invocation
         from dagster_project.dbt_assets.program import DbtError, work_folder
 
@@ -162,6 +165,7 @@ class _Build:
             if not rest:
                 return
             with work_folder(platform.settings, platform.database) as folder:
+                self.code = CompiledCode(platform.settings, folder)
                 dbt = Invocation(
                     platform.settings,
                     platform.database,
@@ -181,6 +185,8 @@ class _Build:
                             yield self._event(connection, finished)
                 except DbtError as error:
                     raise dg.Failure(str(error), metadata={"exit_code": 2}, allow_retries=False) from error
+                if dbt.code:
+                    self._keep_code(dbt.results)
         self._judge(dbt, {node.unique_id for node in rest})
 
     def _is_verdict(self, finished: Finished) -> bool:
@@ -196,7 +202,7 @@ class _Build:
                 asset_key=asset_key(self.manifest.assets[target]),
                 passed=finished.good,
                 severity=dg.AssetCheckSeverity.ERROR if finished.status == "fail" else dg.AssetCheckSeverity.WARN,
-                description=finished.message,
+                description=None if finished.message is None else self._told(finished.message),
                 metadata={"failing_rows": finished.failures or 0, "seconds": round(finished.seconds, 3), **kept},
             )
         node = self.step.assets[finished.unique_id]
@@ -204,13 +210,27 @@ class _Build:
             asset_key=asset_key(node), metadata={**relation_metadata(connection, node, finished), **kept}
         )
 
+    def _keep_code(self, results: dict[str, Finished]) -> None:
+        """Keep the statements of what failed where a person can read them: as files, or in the log."""
+        assert self.code is not None
+        self.code.keep()
+        for uid, end in results.items():
+            node = self.manifest.nodes.get(uid)
+            if end.status in {"error", "fail"} and node is not None:
+                statement = self.code.statement(node.original_file_path)
+                if statement is not None:
+                    self.context.log.error(f"{self._name(uid)}, compiled:\n{statement}")
+
+    def _told(self, text: str) -> str:
+        return text if self.code is None else self.code.told(text)
+
     def _log(self, line: Line) -> None:
         if not line.message.strip():
             return
         if line.level == "error":
-            self.context.log.error(line.message)
+            self.context.log.error(self._told(line.message))
         elif line.level == "warn":
-            self.context.log.warning(line.message)
+            self.context.log.warning(self._told(line.message))
         elif line.finished is not None:
             self.context.log.info(line.message)
         else:
@@ -231,9 +251,9 @@ class _Build:
         if dbt.code < 0:
             told = f"dbt was killed by signal {-dbt.code}"
             raise dg.Failure(f"{self.step.name}: {told}", metadata={"exit_code": 1}, allow_retries=self._tries_left)
-        lines = [f"{self._name(end.unique_id)}: {end.status}: {_one(end.message)}" for end in broken]
+        lines = [f"{self._name(end.unique_id)}: {end.status}: {self._told(_one(end.message))}" for end in broken]
         if not broken:
-            lines += dbt.errors or [f"dbt ended with code {dbt.code} and no results"]
+            lines += list(map(self._told, dbt.errors)) or [f"dbt ended with code {dbt.code} and no results"]
         if skipped:
             lines.append("not built because of that: " + ", ".join(self.manifest.nodes[uid].name for uid in skipped))
         text = "\n".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import dagster as dg
 import pytest
 
 from dagster_project import warehouse
+from dagster_project.dbt_assets.failed import KEPT, CompiledCode
 from dagster_project.dbt_assets.load import load_dbt
 from dagster_project.dbt_assets.process import preloaded, socket_path
 from dagster_project.dbt_assets.program import DbtError, is_current, manifest_path, prepare
@@ -242,7 +245,34 @@ def test_a_broken_model_names_itself(kitchen: Kitchen) -> None:
     assert "stg_nuts__almonds (models/staging/stg_nuts__almonds.sql): error" in told
     assert 'column "weight" does not exist' in told
     assert code == 5
+    (compiled,) = re.findall(r"compiled code at (\S+\.sql)", told)
+    assert Path(compiled).is_relative_to(kitchen.settings.data_dir)
+    assert "1 / weight as lightness" in Path(compiled).read_text()
     assert not any(event.is_step_up_for_retry for event in result.all_events), "it stays wrong: no retry"
+
+
+def test_compiled_code_outlives_its_folder_or_goes_to_the_log(tmp_path: Path) -> None:
+    made = tmp_path / "bindery-dbt-1" / "run" / "small" / "models" / "a.sql"
+    made.parent.mkdir(parents=True)
+    made.write_text("select 1")
+    said = f"no such column; compiled code at {made}"
+    here = CompiledCode(Settings(data_dir=tmp_path / "data", environment="local"), tmp_path / "bindery-dbt-1")
+    here.keep()
+    for number in range(KEPT + 5):
+        (tmp_path / "data" / "dbt" / "failed" / f"old{number}").mkdir()
+    here.keep()
+    assert len(list((tmp_path / "data" / "dbt" / "failed").iterdir())) == KEPT
+    there = CompiledCode(Settings(data_dir=tmp_path / "other", environment="docker"), tmp_path / "bindery-dbt-1")
+    there.keep()
+    assert there.statement("models/a.sql") == "select 1"
+    assert there.statement("models/b.sql") is None
+    shutil.rmtree(made.parents[3])
+    assert here.statement("models/a.sql") is None
+    kept = tmp_path / "data/dbt/failed/bindery-dbt-1/run/small/models/a.sql"
+    assert here.told(said) == f"no such column; compiled code at {kept}"
+    assert kept.read_text() == "select 1"
+    assert there.told(said) == "no such column; its statement is in the step's log"
+    assert not (tmp_path / "other").exists()
 
 
 def test_parallel_runs_do_not_meet(kitchen: Kitchen) -> None:
