@@ -39,7 +39,7 @@ def show(rows: list[dict[str, Any]], as_json: bool, nothing: str) -> None:
 
     table = Table(box=None, header_style="bold")
     for name in rows[0]:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console(width=160 if not Console().is_terminal else None).print(table)
@@ -94,7 +94,7 @@ def quarantine(target: str | None, limit: int, resolved: bool, as_json: bool) ->
     rows = query(
         """
         select quarantine_id as id, q.source || '.' || q.stream as stream, load_id as load, code,
-               coalesce(column_name, '') as column, message, right(l.origin, 60) as object, q.ordinal as number,
+               coalesce(column_name, '') as column, message, l.origin as object, q.ordinal as number,
                left(coalesce(record::text, line), 80) as row
         from raw._quarantine q left join bindery.landed l using (landing_id)
         where (%s::text is null or q.source = %s) and (%s::text is null or q.stream = %s)
@@ -187,7 +187,7 @@ def loads(target: str | None, limit: int, as_json: bool) -> None:
         """
         select l.load_id as load, l.source, s.stream, l.kind, l.status, l.finished_at::timestamp(0) as finished,
                s.rows_read as read, s.inserted, s.updated, s.unchanged, s.deleted, s.quarantined,
-               round(s.seconds::numeric, 2) as seconds, left(l.error, 80) as error
+               round(s.seconds::numeric, 2) as seconds, l.error
         from bindery.loads l left join bindery.load_streams s using (load_id)
         where (%s::text is null or l.source = %s) and (%s::text is null or s.stream = %s)
         order by l.load_id desc, s.stream limit %s

@@ -38,6 +38,10 @@ SUBCOMMANDS = {
 """Subcommand -> ``module:function``. Importing one costs what it needs, and no other subcommand pays for it."""
 
 
+_LONGEST_HELP = 1000
+"""Characters of a subcommand's summary: more than any has."""
+
+
 class LazyGroup(click.Group):
     """A group whose subcommands are imported on use."""
 
@@ -54,6 +58,13 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), function)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands, each with its whole first sentence: wrapped, where click would cut it."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, found.get_short_help_str(_LONGEST_HELP)) for name, found in commands if found is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; turn the platform's own errors into their message and exit code."""

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from dagster_project.cli import context
+from dagster_project.cli.inspect import show
+from dagster_project.cli.main import main
 from dagster_project.cli.platform import ensure_world, reads_world
 from dagster_project.cli.progress import Watcher
 from dagster_project.cli.run import tell_shared_names
@@ -150,6 +152,19 @@ def test_the_sample_world_is_only_for_those_who_read_it(root: Path, monkeypatch:
     for cards in ([own, theirs["uploads"]], None):
         ensure_world(Settings(), cards)
     assert started == ["sample"] * 2
+
+
+def test_help_and_tables_wrap_and_cut_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    said = CliRunner().invoke(main, ["--help"]).output
+    assert "..." not in said.partition("Commands:")[2]
+    assert "after a fix of the card, or to take rows out of quarantine." in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 110
+    origin = "/data/drop/" + "a-long-name-of-a-file/" * 12 + "ratings.csv"
+    show([{"id": 1, "object": origin, "error": "word " * 60}], False, "none")
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "ratings.csv" in shown
+    assert shown.count("word") == 60
 
 
 def test_bindery_check_costs_no_orchestrator() -> None:
