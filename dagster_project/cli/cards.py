@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dagster_project.cli.context import card_files, find_stream, pick_stream
+from dagster_project.cli.progress import counted
 from dagster_project.runtime import engine_runtime
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def preview(target: str | None, card_file: Path | None, stream: str, limit: int,
             click.echo(json.dumps(row, default=str, ensure_ascii=False))
     else:
         click.echo(records_table(found))
-        click.echo(f"{len(found.rows)} rows of {card.source}.{chosen.name}; nothing was written")
+        click.echo(f"{counted(len(found.rows), 'row')} of {card.source}.{chosen.name}; nothing was written")
     tell(found)
 
 
