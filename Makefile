@@ -62,7 +62,7 @@ type: install-dev ## mypy --strict
 	@$(TESTS) --static --only mypy
 
 .PHONY: test-graph
-test-graph: install-dev ## the whole graph in other ways: interrupted, in debug, with the daemon, by plain dagster, on live shapes
+test-graph: install-dev ## the whole graph in other ways: interrupted, with the daemon, by plain dagster, its models judged, backed up
 	@.venv/bin/python -m pytest -q -n 2 --dist loadfile tests/soak/test_soak_graph_*.py
 
 .PHONY: soak

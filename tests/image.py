@@ -37,7 +37,7 @@ OUTSIDE = {
         "integration/test_warehouse_cli.py",
     ),
     "starts dbt, which is in its own image alone": (
-        *("integration/test_dagster_dbt.py", "integration/test_dbt_preloaded.py", "integration/test_dbt_project.py"),
+        *("integration/test_dagster_dbt.py", "integration/test_dbt_preloaded.py"),
         "integration/test_run_everything.py",
     ),
 }
